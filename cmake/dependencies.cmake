@@ -1,0 +1,13 @@
+# The libraries that Trunkline stands on, all packaged by the distribution.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(NGHTTP2 REQUIRED IMPORTED_TARGET libnghttp2>=1.52)
+pkg_check_modules(GNUTLS REQUIRED IMPORTED_TARGET gnutls>=3.7)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+
+# Distributions backport limits into nghttp2 without raising its version number: ask for the symbols themselves.
+include(CheckSymbolExists)
+set(CMAKE_REQUIRED_LIBRARIES PkgConfig::NGHTTP2)
+check_symbol_exists(nghttp2_option_set_stream_reset_rate_limit nghttp2/nghttp2.h HAVE_NGHTTP2_STREAM_RESET_RATE_LIMIT)
+check_symbol_exists(nghttp2_option_set_max_outbound_queue_size nghttp2/nghttp2.h HAVE_NGHTTP2_MAX_OUTBOUND_QUEUE_SIZE)
+unset(CMAKE_REQUIRED_LIBRARIES)

@@ -1,0 +1,155 @@
+/* The core's engine on one thread; see worker.h. Owns its slab, its scratch and its downlinks. */
+#include "core/worker.h"
+
+#include "core/downlink.h"
+#include "core/reference.h"
+#include "core/session.h"
+#include "mux/memory.h"
+
+#define FINISHES_PER_BATCH 1024 /* a lost trunk may end 100,000 sessions: the others get their turn between */
+
+static void core_worker_finish(struct task *task)
+{
+    struct core_worker *worker = container_of(task, struct core_worker, finish);
+    struct list_node *node;
+
+    for (int i = 0; i < FINISHES_PER_BATCH && (node = list_first(&worker->closing)) != NULL; i++) {
+        list_remove(node);
+        session_finish(container_of(node, trunkline_session, node));
+    }
+    if (!list_empty(&worker->closing)) {
+        scheduler_defer(worker->scheduler, &worker->finish);
+    }
+}
+
+/* Tells once that what was asked for is complete. */
+static void core_worker_settle(struct task *task)
+{
+    struct core_worker *worker = container_of(task, struct core_worker, settle);
+
+    if (worker->reported == worker->state || core_worker_session_count(worker) > 0) {
+        return;
+    }
+    if (worker->state == CORE_WORKER_DRAINING) {
+        worker->reported = CORE_WORKER_DRAINING;
+        if (worker->events->drained != NULL) {
+            worker->events->drained(worker);
+        }
+    } else if (worker->state == CORE_WORKER_STOPPING && list_empty(&worker->downlinks)) {
+        worker->reported = CORE_WORKER_STOPPING;
+        if (worker->events->stopped != NULL) {
+            worker->events->stopped(worker);
+        }
+    }
+}
+
+enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
+                                 const struct core_worker_settings *settings, const struct core_worker_events *events,
+                                 struct scheduler *scheduler, struct loop *loop)
+{
+    enum error_code error;
+
+    *worker = (struct core_worker){
+        .settings = settings,
+        .events = events,
+        .scheduler = scheduler,
+        .loop = loop,
+        .index = index,
+    };
+    slab_init(&worker->sessions, "session", sizeof(trunkline_session));
+    list_init(&worker->downlinks);
+    list_init(&worker->lingering);
+    list_init(&worker->closing);
+    task_init(&worker->finish, core_worker_finish);
+    task_init(&worker->settle, core_worker_settle);
+    error = mailbox_new(&worker->mailbox, loop);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    error = scratch_init(&worker->scratch);
+    if (error != ERROR_NONE) {
+        mailbox_release(&worker->mailbox);
+    }
+    return error;
+}
+
+void core_worker_dispose(struct core_worker *worker)
+{
+    mailbox_close(worker->mailbox);
+    mailbox_release(&worker->mailbox);
+    scratch_dispose(&worker->scratch);
+    slab_dispose(&worker->sessions);
+}
+
+void core_worker_drain(struct core_worker *worker)
+{
+    if (worker->state != CORE_WORKER_RUNNING) {
+        return;
+    }
+    worker->state = CORE_WORKER_DRAINING;
+    list_for_each(&worker->downlinks, node)
+    {
+        core_downlink_drain(container_of(node, struct core_downlink, node));
+    }
+    scheduler_defer(worker->scheduler, &worker->settle);
+}
+
+void core_worker_stop(struct core_worker *worker)
+{
+    if (worker->state == CORE_WORKER_STOPPING) {
+        return;
+    }
+    worker->state = CORE_WORKER_STOPPING;
+    /* Their streams are gone: no trunk would end these. */
+    list_for_each(&worker->lingering, session_node)
+    {
+        session_close(container_of(session_node, trunkline_session, node), TRUNKLINE_REASON_SHUTDOWN);
+    }
+    list_for_each(&worker->downlinks, node)
+    {
+        core_downlink_close(container_of(node, struct core_downlink, node), ERROR_SHUTDOWN);
+    }
+    scheduler_defer(worker->scheduler, &worker->settle);
+}
+
+size_t core_worker_session_count(const struct core_worker *worker)
+{
+    return worker->sessions.objects;
+}
+
+enum error_code core_worker_session_admit(struct core_worker *worker)
+{
+    struct core_totals *totals = worker->settings->totals;
+
+    if (worker->state != CORE_WORKER_RUNNING) {
+        return ERROR_SHUTDOWN;
+    }
+    if (atomic_fetch_add_explicit(&totals->sessions, 1, memory_order_relaxed) >= worker->settings->sessions_max) {
+        atomic_fetch_sub_explicit(&totals->sessions, 1, memory_order_relaxed);
+        return ERROR_LIMIT;
+    }
+    return ERROR_NONE;
+}
+
+static void core_worker_check(struct core_worker *worker)
+{
+    if (worker->state != CORE_WORKER_RUNNING) {
+        scheduler_defer(worker->scheduler, &worker->settle);
+    }
+}
+
+void core_worker_session_gone(struct core_worker *worker)
+{
+    atomic_fetch_sub_explicit(&worker->settings->totals->sessions, 1, memory_order_relaxed);
+    core_worker_check(worker);
+}
+
+uint64_t core_worker_session_id(struct core_worker *worker)
+{
+    return (uint64_t)worker->index << 48 | ++worker->next_id;
+}
+
+void core_worker_downlink_gone(struct core_worker *worker)
+{
+    core_worker_check(worker);
+}

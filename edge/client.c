@@ -1,0 +1,535 @@
+/*
+ * The life of a client: see client.h. A client is freed only by its own task at the end of a batch (or by the relay's
+ * end), so that no event ever frees it under the feet of its caller. One thread.
+ */
+#include "edge/client.h"
+
+#include <assert.h>
+
+#include "edge/relay.h"
+#include "edge/route.h"
+#include "edge/uplink.h"
+#include "mux/memory.h"
+
+/* ------------------------------------------------------------------------------------------------ states */
+
+static const char *const state_names[EDGE_CLIENT_STATE_COUNT] = {
+    [EDGE_CLIENT_EXPECT_HANDSHAKE] = "expect-handshake", [EDGE_CLIENT_EXPECT_TRUNK] = "expect-trunk",
+    [EDGE_CLIENT_EXPECT_ANSWER] = "expect-answer",       [EDGE_CLIENT_RELAYING] = "relaying",
+    [EDGE_CLIENT_LINGERING] = "lingering",               [EDGE_CLIENT_CLOSED] = "closed",
+};
+
+#define MOVE(state) (1U << EDGE_CLIENT_##state)
+
+static const unsigned legal_moves[EDGE_CLIENT_STATE_COUNT] = {
+    [EDGE_CLIENT_EXPECT_HANDSHAKE] = MOVE(EXPECT_TRUNK) | MOVE(LINGERING) | MOVE(CLOSED),
+    [EDGE_CLIENT_EXPECT_TRUNK] = MOVE(EXPECT_ANSWER) | MOVE(LINGERING) | MOVE(CLOSED),
+    [EDGE_CLIENT_EXPECT_ANSWER] = MOVE(EXPECT_TRUNK) | MOVE(RELAYING) | MOVE(LINGERING) | MOVE(CLOSED),
+    [EDGE_CLIENT_RELAYING] = MOVE(LINGERING) | MOVE(CLOSED),
+    [EDGE_CLIENT_LINGERING] = MOVE(CLOSED),
+};
+
+static const unsigned legal_input_moves[EDGE_CLIENT_HALF_COUNT] = {
+    [EDGE_CLIENT_HALF_OPEN] = MOVE(HALF_ENDING) | MOVE(HALF_ENDED),
+    [EDGE_CLIENT_HALF_ENDING] = MOVE(HALF_ENDED),
+};
+
+static const unsigned legal_output_moves[EDGE_CLIENT_HALF_COUNT] = {
+    [EDGE_CLIENT_HALF_OPEN] = MOVE(HALF_ENDING) | MOVE(HALF_FLUSHING), /* the latter for an alert */
+    [EDGE_CLIENT_HALF_ENDING] = MOVE(HALF_FLUSHING),
+    [EDGE_CLIENT_HALF_FLUSHING] = MOVE(HALF_ENDED),
+};
+
+const char *edge_client_state_name(enum edge_client_state state)
+{
+    return state < EDGE_CLIENT_STATE_COUNT ? state_names[state] : "unknown";
+}
+
+static const char *edge_client_peer(const struct edge_client *client, char text[ADDRESS_TEXT_MAX])
+{
+    struct address address;
+    address_unpack(&client->peer, &address);
+    return address_format(&address, text);
+}
+
+void edge_client_move(struct edge_client *client, enum edge_client_state to)
+{
+    struct relay *relay = client->relay;
+    char text[ADDRESS_TEXT_MAX];
+    assert((legal_moves[client->state] & (1U << to)) && "a client made a move that its diagram does not have");
+    LOG(LOG_DEBUG, "client-state", LOG_TEXT("peer", edge_client_peer(client, text)),
+        LOG_TEXT("from", state_names[client->state]), LOG_TEXT("to", state_names[to]));
+    if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
+        relay->handshakes--;
+    }
+    if (client->state == EDGE_CLIENT_EXPECT_TRUNK) {
+        list_remove(&client->node);
+        list_append(&relay->clients, &client->node);
+    }
+    if (to == EDGE_CLIENT_EXPECT_TRUNK) {
+        list_remove(&client->node);
+        list_append(&relay->waiting, &client->node);
+    }
+    client->state = (uint8_t)to;
+}
+
+void edge_client_input_move(struct edge_client *client, enum edge_client_half to)
+{
+    if (client->input_half != to) {
+        assert((legal_input_moves[client->input_half] & (1U << to)) && "a client's input made an illegal move");
+        client->input_half = (uint8_t)to;
+    }
+}
+
+void edge_client_output_move(struct edge_client *client, enum edge_client_half to)
+{
+    if (client->output_half != to) {
+        assert((legal_output_moves[client->output_half] & (1U << to)) && "a client's output made an illegal move");
+        client->output_half = (uint8_t)to;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ ending */
+
+/* Detaches the stream from the trunk, if it is attached. */
+static void edge_client_drop_stream(struct edge_client *client, enum trunk_code code)
+{
+    if (trunk_stream_attached(&client->stream)) {
+        trunk_stream_reset(&client->stream, code);
+        relay_settle_later(client->relay);
+    }
+}
+
+static void edge_client_close(struct edge_client *client, enum transport_close how)
+{
+    if (client->state == EDGE_CLIENT_CLOSED) {
+        return;
+    }
+    edge_client_drop_stream(client, TRUNK_CODE_CANCEL);
+    scheduler_disarm(client->relay->scheduler, &client->timer);
+    transport_close(&client->slot.transport, how);
+    edge_client_move(client, EDGE_CLIENT_CLOSED);
+    scheduler_defer(client->relay->scheduler, &client->task);
+}
+
+/* Makes an alert, unless the output has ended already; written as far as the client takes it now. */
+static enum error_code edge_client_alert(struct edge_client *client, enum edge_alert alert)
+{
+    if (client->output_half == EDGE_CLIENT_HALF_FLUSHING || client->output_half == EDGE_CLIENT_HALF_ENDED) {
+        return ERROR_NONE;
+    }
+    edge_client_gather(client);
+    tls_abort(&client->tls, (uint8_t)alert);
+    return edge_client_flush(client);
+}
+
+/* An alert is on its way: FIN behind it, and a moment for the client to read it, as a reset could overtake it. What
+ * the client sends meanwhile is discarded; then comes the reset, so that this is no clean end. */
+static void edge_client_spoil(struct edge_client *client)
+{
+    struct relay *relay = client->relay;
+    edge_client_drop_stream(client, TRUNK_CODE_CANCEL);
+    chain_clear(&client->input);
+    chain_clear(&client->output);
+    client->encrypted_bytes = 0;
+    client->spoiled = 1;
+    edge_client_input_move(client, EDGE_CLIENT_HALF_ENDED);
+    if (client->output_half != EDGE_CLIENT_HALF_ENDED) {
+        edge_client_output_move(client, EDGE_CLIENT_HALF_FLUSHING);
+    }
+    edge_client_move(client, EDGE_CLIENT_LINGERING);
+    scheduler_arm(relay->scheduler, &client->timer, relay->settings->linger_timeout_ms);
+    scheduler_defer(relay->scheduler, &client->task);
+}
+
+/* The core (or its trunk) ended the session: the client must see that it is no clean end. */
+static void edge_client_cut(struct edge_client *client)
+{
+    if (edge_client_alert(client, EDGE_ALERT_INTERNAL_ERROR) != ERROR_NONE) {
+        /* The client is gone, too. */
+        LOG(LOG_DEBUG, "client-alert-unsent", LOG_TEXT("state", state_names[client->state]));
+    }
+    edge_client_close(client, TRANSPORT_CLOSE_RESET);
+}
+
+void edge_client_reset(struct edge_client *client)
+{
+    if (client->state == EDGE_CLIENT_CLOSED) {
+        return;
+    }
+    edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
+    if (client->state == EDGE_CLIENT_LINGERING) {
+        edge_client_close(client, TRANSPORT_CLOSE_RESET);
+    } else {
+        edge_client_cut(client);
+    }
+}
+
+void edge_client_linger_over(struct edge_client *client)
+{
+    edge_client_close(client, client->spoiled ? TRANSPORT_CLOSE_RESET : TRANSPORT_CLOSE_CLEAN);
+}
+
+/* True for errors of the connection, after which nothing more can be written. */
+static bool edge_client_transport_failed(enum error_code error)
+{
+    return error == ERROR_PEER_RESET || error == ERROR_PEER_CLOSED || error == ERROR_TRUNCATED ||
+           error == ERROR_SYSTEM || error == ERROR_UNREACHABLE;
+}
+
+static void edge_client_log(struct edge_client *client, enum log_level level, struct log_counter *counter,
+                            const char *event, enum error_code error, uint32_t status)
+{
+    uint64_t suppressed = 0;
+    char text[ADDRESS_TEXT_MAX];
+    if (!log_counter_allow(counter, client->relay->scheduler->now_us, &suppressed)) {
+        return;
+    }
+    struct tls_peer_info info = {.server_name = NULL};
+    if (tls_established(&client->tls)) {
+        tls_peer_info(&client->tls, &info);
+    }
+    int alert = tls_last_alert(&client->tls);
+    LOG(level, event, LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
+        LOG_TEXT("sni", info.server_name != NULL && info.server_name[0] != 0 ? info.server_name : NULL), LOG_INTEGER("status", status), LOG_INTEGER("alert", alert),
+        LOG_INTEGER("suppressed", suppressed));
+}
+
+void edge_client_failed(struct edge_client *client, enum error_code error)
+{
+    struct relay *relay = client->relay;
+    bool transport_failed = edge_client_transport_failed(error);
+    char text[ADDRESS_TEXT_MAX];
+    switch ((enum edge_client_state)client->state) {
+    case EDGE_CLIENT_EXPECT_HANDSHAKE:
+        relay->counters.handshakes_failed++;
+        edge_client_log(client, LOG_INFO, &relay->log_handshake, "client-handshake-failed", error, 0);
+        break;
+    case EDGE_CLIENT_EXPECT_TRUNK:
+    case EDGE_CLIENT_EXPECT_ANSWER:
+    case EDGE_CLIENT_RELAYING:
+        if (error == ERROR_TRUNCATED) {
+            relay->counters.sessions_truncated++;
+        } else {
+            relay->counters.sessions_client_lost++;
+        }
+        if (transport_failed) {
+            LOG(LOG_DEBUG, "client-lost", LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error));
+        } else {
+            edge_client_log(client, LOG_INFO, &relay->log_failed, "client-failed", error, 0);
+        }
+        edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
+        break;
+    case EDGE_CLIENT_LINGERING:
+        edge_client_close(client, TRANSPORT_CLOSE_RESET);
+        return;
+    case EDGE_CLIENT_CLOSED:
+    case EDGE_CLIENT_STATE_COUNT:
+        return;
+    }
+    if (transport_failed) {
+        /* After close_notify and FIN a client that just goes away loses nothing: what is under way may arrive. */
+        edge_client_close(client, client->output_half == EDGE_CLIENT_HALF_ENDED && error == ERROR_TRUNCATED
+                                      ? TRANSPORT_CLOSE_CLEAN
+                                      : TRANSPORT_CLOSE_RESET);
+    } else {
+        edge_client_spoil(client);
+    }
+}
+
+void edge_client_abort(struct edge_client *client, enum edge_alert alert, enum error_code error)
+{
+    enum error_code flushed = edge_client_alert(client, alert);
+    edge_client_failed(client, flushed != ERROR_NONE && flushed != ERROR_NO_MEMORY ? flushed : error);
+}
+
+void edge_client_settle(struct edge_client *client)
+{
+    struct relay *relay = client->relay;
+    if (client->state != EDGE_CLIENT_RELAYING || client->input_half != EDGE_CLIENT_HALF_ENDED ||
+        client->output_half != EDGE_CLIENT_HALF_ENDED || trunk_stream_attached(&client->stream)) {
+        return;
+    }
+    relay->counters.sessions_ended++;
+    edge_client_move(client, EDGE_CLIENT_LINGERING);
+    if (client->peer_finished) {
+        edge_client_linger_over(client);
+        return;
+    }
+    scheduler_arm(relay->scheduler, &client->timer, relay->settings->linger_timeout_ms);
+    scheduler_defer(relay->scheduler, &client->task);
+}
+
+/* ------------------------------------------------------------------------------------------------ opening */
+
+/* No session for this client: an alert tells it. */
+static void edge_client_refuse(struct edge_client *client, enum error_code error, uint32_t status,
+                               enum edge_alert alert)
+{
+    struct relay *relay = client->relay;
+    relay->counters.sessions_refused++;
+    edge_client_drop_stream(client, TRUNK_CODE_CANCEL);
+    enum error_code flushed = edge_client_alert(client, alert);
+    edge_client_log(client, LOG_INFO, &relay->log_refused, "client-refused", error, status);
+    if (flushed != ERROR_NONE) {
+        edge_client_close(client, TRANSPORT_CLOSE_RESET);
+        return;
+    }
+    edge_client_spoil(client);
+}
+
+static enum edge_alert edge_client_alert_for(uint32_t status)
+{
+    bool denied = status == 401 || status == 403 || status == 404 || status == 407 || status == 421;
+    return denied ? EDGE_ALERT_ACCESS_DENIED : EDGE_ALERT_INTERNAL_ERROR;
+}
+
+static enum error_code edge_client_open_on(struct edge_client *client, struct uplink *uplink, const char *service,
+                                           const struct tls_peer_info *info)
+{
+    struct metadata metadata = {
+        .service = service,
+        .server_name = info->server_name,
+        .alpn = info->alpn,
+        .client = client->peer,
+        .listener = client->local,
+        .tls_version = info->version,
+        .tls_suite = info->suite,
+        .certificate = info->certificate,
+        .certificate_length = (uint32_t)info->certificate_length,
+    };
+    return trunk_stream_open(uplink->link.trunk, &client->stream, &metadata);
+}
+
+bool edge_client_open(struct edge_client *client, const struct uplink *except)
+{
+    struct relay *relay = client->relay;
+    struct tls_peer_info info;
+    tls_peer_info(&client->tls, &info);
+    const char *service = route_find(relay->settings, client->listener, info.server_name, info.alpn);
+    if (service == NULL) {
+        edge_client_refuse(client, ERROR_UNKNOWN_SERVICE, 0, EDGE_ALERT_ACCESS_DENIED);
+        return true;
+    }
+    struct uplink *uplink = pool_pick(&relay->pool, except);
+    if (uplink == NULL) {
+        return false;
+    }
+    enum error_code error = edge_client_open_on(client, uplink, service, &info);
+    switch (error) {
+    case ERROR_NONE:
+        client->attempts++;
+        edge_client_move(client, EDGE_CLIENT_EXPECT_ANSWER);
+        uplink_count_open(uplink);
+        return true;
+    case ERROR_STATE:
+    case ERROR_LIMIT:
+    case ERROR_TRUNK_GOAWAY:
+    case ERROR_TRUNK_EXHAUSTED:
+    case ERROR_TRUNK_LOST:
+        return false; /* something changed since the pick: another one may come */
+    default:
+        edge_client_refuse(client, error, 0, EDGE_ALERT_INTERNAL_ERROR);
+        return true;
+    }
+}
+
+void edge_client_established(struct edge_client *client)
+{
+    struct relay *relay = client->relay;
+    bool first = list_empty(&relay->waiting);
+    relay->counters.handshakes_completed++;
+    edge_client_move(client, EDGE_CLIENT_EXPECT_TRUNK);
+    scheduler_arm(relay->scheduler, &client->timer, relay->settings->open_timeout_ms);
+    if (!first || !edge_client_open(client, NULL)) {
+        relay_settle_later(relay); /* behind those who wait already */
+    }
+}
+
+/* The core did not process the request: nothing has happened there, so it may be sent again (RFC 9113 section 8.7). */
+static void edge_client_retry(struct edge_client *client, const struct uplink *except)
+{
+    if (client->attempts >= EDGE_CLIENT_ATTEMPTS_MAX) {
+        edge_client_refuse(client, ERROR_REFUSED, 0, EDGE_ALERT_INTERNAL_ERROR);
+        return;
+    }
+    client->relay->counters.opens_retried++;
+    edge_client_move(client, EDGE_CLIENT_EXPECT_TRUNK);
+    if (!edge_client_open(client, except)) {
+        relay_settle_later(client->relay);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ stream */
+
+static struct edge_client *edge_client_of(struct trunk_stream *stream)
+{
+    return container_of(stream, struct edge_client, stream);
+}
+
+void edge_client_stream_opened(void *owner, struct trunk_stream *stream)
+{
+    struct edge_client *client = edge_client_of(stream);
+    struct relay *relay = client->relay;
+    (void)owner;
+    if (client->state != EDGE_CLIENT_EXPECT_ANSWER) {
+        return;
+    }
+    scheduler_disarm(relay->scheduler, &client->timer);
+    relay->counters.sessions_opened++;
+    edge_client_move(client, EDGE_CLIENT_RELAYING);
+    /* The worker's input buffer holds the trunk's bytes now: reading from the client waits for the task. */
+    scheduler_defer(relay->scheduler, &client->task);
+}
+
+void edge_client_stream_end(void *owner, struct trunk_stream *stream)
+{
+    struct edge_client *client = edge_client_of(stream);
+    (void)owner;
+    if (client->state == EDGE_CLIENT_RELAYING) {
+        edge_client_output_move(client, EDGE_CLIENT_HALF_ENDING);
+        edge_client_pump_output(client);
+    }
+}
+
+void edge_client_stream_writable(void *owner, struct trunk_stream *stream)
+{
+    struct edge_client *client = edge_client_of(stream);
+    (void)owner;
+    scheduler_defer(client->relay->scheduler, &client->task);
+}
+
+static void edge_client_stream_lost(struct edge_client *client, enum error_code error, uint32_t detail)
+{
+    char text[ADDRESS_TEXT_MAX];
+    client->relay->counters.sessions_trunk_lost++;
+    LOG(LOG_DEBUG, "client-stream-lost", LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
+        LOG_INTEGER("code", detail));
+    edge_client_cut(client);
+}
+
+void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail)
+{
+    struct edge_client *client = edge_client_of(stream);
+    relay_settle_later(client->relay);
+    if (client->state == EDGE_CLIENT_EXPECT_ANSWER) {
+        if (error == ERROR_REFUSED && detail == 0) {
+            edge_client_retry(client, owner);
+        } else {
+            edge_client_refuse(client, error, error == ERROR_REFUSED ? detail : 0, edge_client_alert_for(detail));
+        }
+        return;
+    }
+    if (client->state != EDGE_CLIENT_RELAYING) {
+        return;
+    }
+    /* RFC 9113 section 8.1: NO_ERROR after END_STREAM means only that the rest of the client's bytes is not wanted. */
+    bool unwanted = error == ERROR_PEER_RESET && detail == TRUNK_CODE_NO_ERROR &&
+                    client->output_half != EDGE_CLIENT_HALF_OPEN;
+    if (error != ERROR_NONE && !unwanted) {
+        edge_client_stream_lost(client, error, detail);
+        return;
+    }
+    chain_clear(&client->input);
+    edge_client_input_move(client, EDGE_CLIENT_HALF_ENDED);
+    edge_client_settle(client);
+    scheduler_defer(client->relay->scheduler, &client->task); /* what still comes from the client is discarded */
+}
+
+/* ------------------------------------------------------------------------------------------------ life */
+
+static void edge_client_timer_fired(struct timer *timer)
+{
+    struct edge_client *client = container_of(timer, struct edge_client, timer);
+    switch ((enum edge_client_state)client->state) {
+    case EDGE_CLIENT_EXPECT_HANDSHAKE:
+        edge_client_abort(client, EDGE_ALERT_HANDSHAKE_FAILURE, ERROR_TIMEOUT);
+        break;
+    case EDGE_CLIENT_EXPECT_TRUNK:
+    case EDGE_CLIENT_EXPECT_ANSWER:
+        edge_client_refuse(client, ERROR_TIMEOUT, 0, EDGE_ALERT_INTERNAL_ERROR);
+        break;
+    case EDGE_CLIENT_LINGERING:
+        edge_client_linger_over(client);
+        break;
+    case EDGE_CLIENT_RELAYING:
+    case EDGE_CLIENT_CLOSED:
+    case EDGE_CLIENT_STATE_COUNT:
+        break;
+    }
+}
+
+static void edge_client_run(struct task *task)
+{
+    struct edge_client *client = container_of(task, struct edge_client, task);
+    if (client->state == EDGE_CLIENT_CLOSED) {
+        edge_client_free(client);
+        return;
+    }
+    edge_client_pump_output(client);
+    edge_client_pump_early(client);
+    edge_client_pump_input(client);
+}
+
+void edge_client_ready(struct transport *transport, unsigned events)
+{
+    struct edge_client *client = container_of(transport, struct edge_client, slot);
+    if (events & TRANSPORT_WRITABLE) {
+        edge_client_pump_output(client);
+    }
+    if (events & TRANSPORT_READABLE) {
+        edge_client_pump_input(client);
+    }
+}
+
+enum error_code edge_client_init(struct edge_client *client, struct relay *relay, size_t listener,
+                                 const struct address *peer, const struct address *local)
+{
+    enum error_code error = tls_init_server(&client->tls, relay->client_context, &edge_client_tls_events);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    client->relay = relay;
+    client->listener = (uint16_t)listener;
+    list_node_init(&client->node);
+    chain_init(&client->outbox.pending);
+    chain_init(&client->input);
+    chain_init(&client->output);
+    timer_init(&client->timer, edge_client_timer_fired);
+    task_init(&client->task, edge_client_run);
+    address_pack(peer, &client->peer);
+    address_pack(local, &client->local);
+    return ERROR_NONE;
+}
+
+void edge_client_start(struct edge_client *client)
+{
+    struct relay *relay = client->relay;
+    scheduler_arm(relay->scheduler, &client->timer, relay->settings->handshake_timeout_ms);
+    scheduler_defer(relay->scheduler, &client->task); /* the ClientHello may be there already */
+}
+
+void edge_client_abandon(struct edge_client *client)
+{
+    edge_client_free(client);
+}
+
+void edge_client_free(struct edge_client *client)
+{
+    struct relay *relay = client->relay;
+    if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
+        relay->handshakes--;
+    }
+    edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
+    scheduler_disarm(relay->scheduler, &client->timer);
+    scheduler_cancel(relay->scheduler, &client->task);
+    transport_close(&client->slot.transport, TRANSPORT_CLOSE_RESET);
+    tls_dispose(&client->tls);
+    chain_clear(&client->outbox.pending);
+    chain_clear(&client->input);
+    chain_clear(&client->output);
+    list_remove(&client->node);
+    relay->client_count--;
+    slab_free(&relay->client_slab, client);
+    relay_settle_later(relay);
+}

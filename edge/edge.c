@@ -1,0 +1,427 @@
+/*
+ * The process trunkline-edge: see edge.h. The main thread owns settings, contexts and workers; workers answer by
+ * posts to the main loop.
+ */
+#include "edge/edge.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "edge/route.h"
+#include "edge/settings.h"
+#include "edge/worker.h"
+#include "mux/log.h"
+#include "mux/memory.h"
+#include "mux/process.h"
+#include "mux/socket.h"
+
+struct edge {
+    struct edge_settings settings;
+    struct tls_context *client_context;
+    struct tls_context *trunk_context;
+    struct address *cores; /* resolved, in the order of the settings */
+    struct loop *loop;     /* the main thread's: signals, and posts of workers */
+    struct process *process;
+    struct edge_worker **workers;
+    uint32_t worker_count;
+    uint32_t stopped_count;
+    bool draining;
+};
+
+/* One line for whoever started the program. */
+static void edge_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void edge_complain(const char *format, ...)
+{
+    char line[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    (void)fprintf(stderr, "trunkline-edge: %s\n", line);
+}
+
+static enum process_exit edge_exit_for(enum error_code error)
+{
+    switch (error) {
+    case ERROR_NONE:
+        return PROCESS_EXIT_OK;
+    case ERROR_CONFIGURATION:
+        return PROCESS_EXIT_USAGE;
+    case ERROR_CREDENTIALS:
+        return PROCESS_EXIT_CREDENTIALS;
+    case ERROR_ADDRESS_IN_USE:
+    case ERROR_PERMISSION:
+    case ERROR_UNREACHABLE:
+        return PROCESS_EXIT_ADDRESS;
+    default:
+        return PROCESS_EXIT_FAILURE;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ credentials */
+
+static enum error_code edge_make_client_context(const struct edge_settings *settings, struct tls_context **context,
+                                                struct tls_fault *fault)
+{
+    struct tls_certificate_files *files = memory_calloc(settings->certificate_count, sizeof(*files));
+    if (files == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < settings->certificate_count; i++) {
+        files[i].certificate = settings->certificates[i].certificate;
+        files[i].key = settings->certificates[i].key;
+    }
+    const struct tls_server_settings server = {
+        .certificates = files,
+        .certificate_count = settings->certificate_count,
+        .alpn = (const char *const *)settings->alpn,
+        .alpn_count = settings->alpn_count,
+        .unknown_name_refused = settings->unknown_name_refused,
+        .client_auth = settings->client_auth,
+        .client_ca = settings->client_ca,
+        .ticket_key_file = settings->ticket_key,
+        .tickets = settings->tickets,
+    };
+    enum error_code error = tls_context_new_server(&server, context, fault);
+    memory_free(files);
+    return error;
+}
+
+static enum error_code edge_make_trunk_context(const struct edge_settings *settings, struct tls_context **context,
+                                               struct tls_fault *fault)
+{
+    static const char *const alpn[] = {"h2"};
+    const struct tls_client_settings client = {
+        .ca = settings->core_ca,
+        .certificate = {.certificate = settings->trunk_certificate, .key = settings->trunk_key},
+        .alpn = alpn,
+        .alpn_count = 1,
+        .alpn_required = true,
+    };
+    return tls_context_new_client(&client, context, fault);
+}
+
+/* Both or none. */
+static enum error_code edge_make_contexts(const struct edge_settings *settings, struct tls_context **client_context,
+                                          struct tls_context **trunk_context, struct tls_fault *fault)
+{
+    fault->text[0] = 0;
+    enum error_code error = edge_make_client_context(settings, client_context, fault);
+    if (error == ERROR_NONE) {
+        error = edge_make_trunk_context(settings, trunk_context, fault);
+        if (error != ERROR_NONE) {
+            tls_context_unref(client_context);
+        }
+    }
+    return error;
+}
+
+/* ------------------------------------------------------------------------------------------------ signals */
+
+/* Connections that are open keep what they began with. */
+static void edge_reload(struct edge *edge)
+{
+    struct tls_context *client_context = NULL;
+    struct tls_context *trunk_context = NULL;
+    struct tls_fault fault;
+    enum error_code error = edge_make_contexts(&edge->settings, &client_context, &trunk_context, &fault);
+    if (error != ERROR_NONE) {
+        LOG(LOG_ERROR, "edge-reload-failed", LOG_ERROR_CODE(error),
+            LOG_TEXT("text", fault.text[0] != 0 ? fault.text : error_text(error)));
+        return;
+    }
+    for (uint32_t i = 0; i < edge->worker_count; i++) {
+        enum error_code posted = edge_worker_reload(edge->workers[i], client_context, trunk_context);
+        if (posted != ERROR_NONE) {
+            error = posted;
+        }
+    }
+    tls_context_unref(&client_context);
+    tls_context_unref(&trunk_context);
+    if (error != ERROR_NONE) {
+        LOG(LOG_ERROR, "edge-reload-failed", LOG_ERROR_CODE(error), LOG_TEXT("text", error_text(error)));
+        return;
+    }
+    LOG(LOG_INFO, "edge-reloaded", LOG_INTEGER("certificates", edge->settings.certificate_count));
+}
+
+static void edge_on_signal(void *owner, enum process_signal signal)
+{
+    struct edge *edge = owner;
+    switch (signal) {
+    case PROCESS_SIGNAL_RELOAD:
+        edge_reload(edge);
+        break;
+    case PROCESS_SIGNAL_DRAIN:
+        process_notify("STOPPING=1");
+        LOG(LOG_INFO, "edge-draining", LOG_INTEGER("timeout_ms", edge->settings.drain_timeout_ms));
+        edge->draining = true;
+        for (uint32_t i = 0; i < edge->worker_count; i++) {
+            edge_worker_drain(edge->workers[i]);
+        }
+        break;
+    case PROCESS_SIGNAL_STOP:
+        if (edge->draining) {
+            edge->draining = false; /* a third signal changes nothing */
+            for (uint32_t i = 0; i < edge->worker_count; i++) {
+                edge_worker_stop(edge->workers[i]);
+            }
+        }
+        break;
+    }
+}
+
+static void edge_on_worker_stopped(void *owner, struct edge_worker *worker)
+{
+    struct edge *edge = owner;
+    (void)worker;
+    edge->stopped_count++;
+    if (edge->stopped_count == edge->worker_count) {
+        loop_stop(edge->loop);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ start */
+
+static enum error_code edge_resolve_cores(struct edge *edge)
+{
+    edge->cores = memory_calloc(edge->settings.core_count, sizeof(*edge->cores));
+    if (edge->cores == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < edge->settings.core_count; i++) {
+        const char *text = edge->settings.cores[i].address;
+        enum error_code error = address_parse(text, true, &edge->cores[i]);
+        if (error != ERROR_NONE) {
+            edge_complain("core %s: %s", text,
+                          error == ERROR_UNREACHABLE ? "the name does not resolve" : error_text(error));
+            return ERROR_CONFIGURATION;
+        }
+    }
+    return ERROR_NONE;
+}
+
+static enum error_code edge_make_workers(struct edge *edge)
+{
+    const struct edge_settings *settings = &edge->settings;
+    uint32_t count = settings->workers != 0 ? settings->workers : process_cpus();
+    edge->workers = memory_calloc(count, sizeof(struct edge_worker *));
+    if (edge->workers == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct edge_worker_settings worker = {
+            .edge = settings,
+            .cores = edge->cores,
+            .client_context = edge->client_context,
+            .trunk_context = edge->trunk_context,
+            .index = i,
+            .sessions_max = (settings->sessions_max + count - 1) / count,
+            .handshakes_max = (settings->handshakes_max + count - 1) / count,
+            .owner_loop = edge->loop,
+            .stopped = edge_on_worker_stopped,
+            .owner = edge,
+        };
+        enum error_code error = edge_worker_new(&edge->workers[i], &worker);
+        if (error != ERROR_NONE) {
+            edge_complain("worker %u: %s", (unsigned)i, error_text(error));
+            return error;
+        }
+        edge->worker_count++;
+    }
+    return ERROR_NONE;
+}
+
+/* SO_REUSEPORT would let a second edge share the port of the first without a word: an address in use must show. */
+static enum error_code edge_probe(const struct address *address)
+{
+    int fd = -1;
+    enum error_code error = socket_listen(address, false, &fd);
+    if (error == ERROR_NONE) {
+        (void)close(fd);
+    }
+    return error;
+}
+
+static bool edge_port_is_chosen(const struct address *address)
+{
+    switch (address->u.any.sa_family) {
+    case AF_INET:
+        return address->u.ip4.sin_port != 0;
+    case AF_INET6:
+        return address->u.ip6.sin6_port != 0;
+    default:
+        return false;
+    }
+}
+
+/* One socket for each worker; with port 0 all take the port that the first one got. *bound is where they listen. */
+static enum error_code edge_listen(struct edge *edge, size_t listener, struct address *bound)
+{
+    enum error_code error = address_parse(edge->settings.listens[listener].address, true, bound);
+    bool local = error == ERROR_NONE && bound->u.any.sa_family == AF_UNIX;
+    if (error == ERROR_NONE && edge->worker_count > 1 && edge_port_is_chosen(bound)) {
+        error = edge_probe(bound);
+    }
+    for (uint32_t i = 0; error == ERROR_NONE && i < edge->worker_count; i++) {
+        int fd = -1;
+        if (local && i > 0) {
+            break; /* a path has one socket: the first worker serves it */
+        }
+        error = socket_listen(bound, !local && edge->worker_count > 1, &fd);
+        if (error == ERROR_NONE && i == 0) {
+            error = socket_local_address(fd, bound);
+        }
+        if (error == ERROR_NONE) {
+            error = edge_worker_listen(edge->workers[i], listener, fd);
+        } else if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    return error;
+}
+
+static enum error_code edge_listen_all(struct edge *edge)
+{
+    char text[ADDRESS_TEXT_MAX];
+    for (size_t i = 0; i < edge->settings.listen_count; i++) {
+        struct address bound;
+        errno = 0;
+        enum error_code error = edge_listen(edge, i, &bound);
+        if (error != ERROR_NONE) {
+            edge_complain("cannot listen on %s: %s", edge->settings.listens[i].address,
+                          error == ERROR_SYSTEM && errno != 0 ? strerror(errno) : error_text(error));
+            return error;
+        }
+        (void)printf("listening on %s\n", address_format(&bound, text));
+    }
+    (void)fflush(stdout);
+    return ERROR_NONE;
+}
+
+static enum error_code edge_start(struct edge *edge)
+{
+    enum error_code error = loop_new(&edge->loop);
+    if (error == ERROR_NONE) {
+        error = process_new(&edge->process, edge->loop, edge_on_signal, edge);
+    }
+    if (error != ERROR_NONE) {
+        edge_complain("%s", error_text(error));
+        return error;
+    }
+    uint64_t files = process_raise_files();
+    error = edge_make_workers(edge);
+    if (error == ERROR_NONE) {
+        error = edge_listen_all(edge);
+    }
+    for (uint32_t i = 0; error == ERROR_NONE && i < edge->worker_count; i++) {
+        error = edge_worker_start(edge->workers[i]);
+        if (error != ERROR_NONE) {
+            edge_complain("worker %u: %s", (unsigned)i, error_text(error));
+        }
+    }
+    if (error == ERROR_NONE) {
+        LOG(LOG_INFO, "edge-started", LOG_INTEGER("workers", edge->worker_count),
+            LOG_INTEGER("listeners", edge->settings.listen_count), LOG_INTEGER("cores", edge->settings.core_count),
+            LOG_INTEGER("trunks", edge->settings.trunks), LOG_INTEGER("files_max", files));
+        process_notify("READY=1");
+    }
+    return error;
+}
+
+/* ------------------------------------------------------------------------------------------------ end */
+
+static void edge_add_counters(struct relay_counters *sum, const struct relay_counters *worker)
+{
+    sum->clients_accepted += worker->clients_accepted;
+    sum->clients_over_limit += worker->clients_over_limit;
+    sum->handshakes_failed += worker->handshakes_failed;
+    sum->sessions_opened += worker->sessions_opened;
+    sum->sessions_ended += worker->sessions_ended;
+    sum->sessions_refused += worker->sessions_refused;
+    sum->sessions_truncated += worker->sessions_truncated;
+    sum->sessions_client_lost += worker->sessions_client_lost;
+    sum->sessions_trunk_lost += worker->sessions_trunk_lost;
+    sum->sessions_forced += worker->sessions_forced;
+    sum->bytes_from_clients += worker->bytes_from_clients;
+    sum->bytes_to_clients += worker->bytes_to_clients;
+}
+
+static enum process_exit edge_finish(struct edge *edge)
+{
+    struct relay_counters sum = {0};
+    for (uint32_t i = 0; i < edge->worker_count; i++) {
+        edge_worker_join(edge->workers[i]);
+        edge_add_counters(&sum, edge_worker_counters(edge->workers[i]));
+    }
+    LOG(LOG_INFO, "edge-stopped", LOG_INTEGER("clients", sum.clients_accepted),
+        LOG_INTEGER("over_limit", sum.clients_over_limit), LOG_INTEGER("handshakes_failed", sum.handshakes_failed),
+        LOG_INTEGER("opened", sum.sessions_opened), LOG_INTEGER("ended", sum.sessions_ended),
+        LOG_INTEGER("refused", sum.sessions_refused), LOG_INTEGER("truncated", sum.sessions_truncated),
+        LOG_INTEGER("client_lost", sum.sessions_client_lost), LOG_INTEGER("trunk_lost", sum.sessions_trunk_lost),
+        LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
+        LOG_INTEGER("bytes_out", sum.bytes_to_clients));
+    return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;
+}
+
+static void edge_dispose(struct edge *edge)
+{
+    for (uint32_t i = 0; i < edge->worker_count; i++) {
+        edge_worker_free(&edge->workers[i]);
+    }
+    memory_free(edge->workers);
+    process_free(&edge->process);
+    loop_free(&edge->loop);
+    memory_free(edge->cores);
+    tls_context_unref(&edge->client_context);
+    tls_context_unref(&edge->trunk_context);
+    edge_settings_dispose(&edge->settings);
+}
+
+static enum error_code edge_prepare(struct edge *edge)
+{
+    struct tls_fault fault;
+    size_t route = 0;
+    enum error_code error = route_check(&edge->settings, &route);
+    if (error != ERROR_NONE) {
+        edge_complain("route: no listener has the name %s", edge->settings.routes[route].listener);
+        return error;
+    }
+    error = edge_make_contexts(&edge->settings, &edge->client_context, &edge->trunk_context, &fault);
+    if (error != ERROR_NONE) {
+        edge_complain("%s", fault.text[0] != 0 ? fault.text : error_text(error));
+        return error;
+    }
+    return edge_resolve_cores(edge);
+}
+
+int edge_run(int argc, char *const *argv)
+{
+    struct edge edge = {0};
+    switch (edge_settings_read(&edge.settings, argc, argv)) {
+    case SETTINGS_RUN:
+        break;
+    case SETTINGS_DONE:
+        return PROCESS_EXIT_OK;
+    case SETTINGS_WRONG:
+        return PROCESS_EXIT_USAGE;
+    }
+    log_configure(edge.settings.log_level, edge.settings.log_format);
+    enum error_code error = edge_prepare(&edge);
+    int code = edge_exit_for(error);
+    if (error == ERROR_NONE && !edge.settings.check_only) {
+        error = edge_start(&edge);
+        code = edge_exit_for(error);
+        if (error == ERROR_NONE) {
+            loop_run(edge.loop);
+            code = edge_finish(&edge);
+        }
+    }
+    edge_dispose(&edge);
+    return code;
+}

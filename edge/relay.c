@@ -1,0 +1,219 @@
+/* The engine of one edge worker: see relay.h. Owns its clients, its pool, the scratch. One thread. */
+#include "edge/relay.h"
+
+#include <assert.h>
+
+#include "edge/client.h"
+#include "mux/memory.h"
+
+static const char *const state_names[RELAY_STATE_COUNT] = {
+    [RELAY_RUNNING] = "running",
+    [RELAY_DRAINING] = "draining",
+    [RELAY_CLOSING] = "closing",
+    [RELAY_STOPPED] = "stopped",
+};
+
+#define MOVE(state) (1U << RELAY_##state)
+
+static const unsigned legal_moves[RELAY_STATE_COUNT] = {
+    [RELAY_RUNNING] = MOVE(DRAINING),
+    [RELAY_DRAINING] = MOVE(CLOSING),
+    [RELAY_CLOSING] = MOVE(STOPPED),
+};
+
+const char *relay_state_name(enum relay_state state)
+{
+    return state < RELAY_STATE_COUNT ? state_names[state] : "unknown";
+}
+
+static void relay_move(struct relay *relay, enum relay_state to)
+{
+    assert((legal_moves[relay->state] & (1U << to)) && "a relay made a move that its diagram does not have");
+    LOG(LOG_DEBUG, "relay-state", LOG_TEXT("from", state_names[relay->state]), LOG_TEXT("to", state_names[to]));
+    relay->state = (uint8_t)to;
+}
+
+/* ------------------------------------------------------------------------------------------------ settling */
+
+void relay_settle_later(struct relay *relay)
+{
+    if (relay->state != RELAY_RUNNING || !list_empty(&relay->waiting) || pool_has_draining(&relay->pool)) {
+        scheduler_defer(relay->scheduler, &relay->settle);
+    }
+}
+
+static void relay_serve_waiting(struct relay *relay)
+{
+    struct list_node *node;
+    while ((node = list_first(&relay->waiting)) != NULL) {
+        if (!edge_client_open(container_of(node, struct edge_client, node), NULL)) {
+            return;
+        }
+    }
+}
+
+static void relay_settle(struct task *task)
+{
+    struct relay *relay = container_of(task, struct relay, settle);
+    pool_settle(&relay->pool);
+    relay_serve_waiting(relay);
+    if (relay->state == RELAY_DRAINING && relay->client_count == 0) {
+        scheduler_disarm(relay->scheduler, &relay->drain);
+        relay_move(relay, RELAY_CLOSING);
+        pool_close(&relay->pool);
+    }
+    if (relay->state == RELAY_CLOSING && pool_closed(&relay->pool)) {
+        relay_move(relay, RELAY_STOPPED);
+        relay->ops->stopped(relay->owner);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ draining */
+
+static void relay_reset_all(struct relay *relay, struct list *list)
+{
+    list_for_each(list, node)
+    {
+        struct edge_client *client = container_of(node, struct edge_client, node);
+        if (client->state != EDGE_CLIENT_LINGERING && client->state != EDGE_CLIENT_CLOSED &&
+            client->state != EDGE_CLIENT_EXPECT_HANDSHAKE) {
+            relay->counters.sessions_forced++;
+        }
+        edge_client_reset(client);
+    }
+}
+
+static void relay_drain_over(struct timer *timer)
+{
+    struct relay *relay = container_of(timer, struct relay, drain);
+    relay_reset_all(relay, &relay->waiting); /* first: whoever is reset moves to the end of the other list */
+    relay_reset_all(relay, &relay->clients);
+}
+
+void relay_drain(struct relay *relay, uint64_t timeout_ms)
+{
+    if (relay->state == RELAY_RUNNING) {
+        relay_move(relay, RELAY_DRAINING);
+    }
+    if (relay->state == RELAY_DRAINING) {
+        scheduler_arm(relay->scheduler, &relay->drain, timeout_ms);
+    }
+    scheduler_defer(relay->scheduler, &relay->settle);
+}
+
+/* ------------------------------------------------------------------------------------------------ clients */
+
+static enum error_code relay_over_limit(struct relay *relay, const struct address *peer, const char *limit)
+{
+    uint64_t suppressed = 0;
+    char text[ADDRESS_TEXT_MAX];
+    relay->counters.clients_over_limit++;
+    if (log_counter_allow(&relay->log_limit, relay->scheduler->now_us, &suppressed)) {
+        LOG(LOG_WARNING, "client-over-limit", LOG_TEXT("peer", address_format(peer, text)), LOG_TEXT("limit", limit),
+            LOG_INTEGER("clients", relay->client_count), LOG_INTEGER("handshakes", relay->handshakes),
+            LOG_INTEGER("suppressed", suppressed));
+    }
+    return ERROR_LIMIT;
+}
+
+enum error_code relay_admit(struct relay *relay, size_t listener, const struct address *peer,
+                            const struct address *local, struct edge_client **result)
+{
+    if (relay->state != RELAY_RUNNING) {
+        return ERROR_SHUTDOWN;
+    }
+    if (relay->client_count >= relay->sessions_max) {
+        return relay_over_limit(relay, peer, "sessions-max");
+    }
+    if (relay->handshakes >= relay->handshakes_max) {
+        return relay_over_limit(relay, peer, "handshakes-max");
+    }
+    struct edge_client *client = slab_alloc(&relay->client_slab);
+    if (client == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    enum error_code error = edge_client_init(client, relay, listener, peer, local);
+    if (error != ERROR_NONE) {
+        slab_free(&relay->client_slab, client);
+        return error;
+    }
+    list_append(&relay->clients, &client->node);
+    relay->client_count++;
+    relay->handshakes++;
+    relay->counters.clients_accepted++;
+    *result = client;
+    return ERROR_NONE;
+}
+
+/* ------------------------------------------------------------------------------------------------ life */
+
+void relay_reload(struct relay *relay, struct tls_context *client_context, struct tls_context *trunk_context)
+{
+    if (client_context != NULL) {
+        tls_context_unref(&relay->client_context);
+        relay->client_context = tls_context_ref(client_context);
+    }
+    if (trunk_context != NULL) {
+        tls_context_unref(&relay->trunk_context);
+        relay->trunk_context = tls_context_ref(trunk_context);
+    }
+}
+
+enum error_code relay_init(struct relay *relay, const struct relay_settings *settings, struct scheduler *scheduler,
+                           const struct relay_ops *ops, void *owner)
+{
+    *relay = (struct relay){
+        .ops = ops,
+        .owner = owner,
+        .settings = settings->edge,
+        .scheduler = scheduler,
+        .sessions_max = settings->sessions_max,
+        .handshakes_max = settings->handshakes_max,
+        .worker = settings->worker,
+        .edge_worker = settings->edge_worker,
+    };
+    list_init(&relay->clients);
+    list_init(&relay->waiting);
+    task_init(&relay->settle, relay_settle);
+    timer_init(&relay->drain, relay_drain_over);
+    random_seed(&relay->random, settings->seed);
+    slab_init(&relay->client_slab, "edge-client", sizeof(struct edge_client));
+    enum error_code error = scratch_init(&relay->scratch);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    error = pool_init(&relay->pool, relay);
+    if (error != ERROR_NONE) {
+        scratch_dispose(&relay->scratch);
+        return error;
+    }
+    relay->client_context = tls_context_ref(settings->client_context);
+    relay->trunk_context = tls_context_ref(settings->trunk_context);
+    return ERROR_NONE;
+}
+
+enum error_code relay_start(struct relay *relay)
+{
+    return pool_start(&relay->pool);
+}
+
+static void relay_free_all(struct list *list)
+{
+    struct list_node *node;
+    while ((node = list_first(list)) != NULL) {
+        edge_client_free(container_of(node, struct edge_client, node));
+    }
+}
+
+void relay_dispose(struct relay *relay)
+{
+    relay_free_all(&relay->waiting);
+    relay_free_all(&relay->clients);
+    pool_dispose(&relay->pool);
+    scheduler_cancel(relay->scheduler, &relay->settle);
+    scheduler_disarm(relay->scheduler, &relay->drain);
+    slab_dispose(&relay->client_slab);
+    scratch_dispose(&relay->scratch);
+    tls_context_unref(&relay->client_context);
+    tls_context_unref(&relay->trunk_context);
+}

@@ -1,0 +1,51 @@
+/*
+ * A queue of bytes made of chunks; empty it is one NULL pointer (8 bytes). Appending copies; consuming frees chunks
+ * as they empty. Whoever embeds it owns it. One thread.
+ */
+#ifndef MUX_CHAIN_H
+#define MUX_CHAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mux/error.h"
+
+#define CHAIN_CHUNK_MAX_BYTES 16384U /* payload of the largest chunk */
+
+struct chain_chunk;
+
+struct chain {
+    struct chain_chunk *head; /* NULL when empty; the head chunk also holds the tail and the total */
+};
+
+static inline void chain_init(struct chain *chain)
+{
+    chain->head = NULL;
+}
+
+/* Frees everything. With `wipe` in mind: contents are not secret keys and are not wiped. */
+void chain_clear(struct chain *chain);
+
+static inline bool chain_empty(const struct chain *chain)
+{
+    return chain->head == NULL;
+}
+
+/* Bytes queued. */
+size_t chain_bytes(const struct chain *chain);
+
+/* Copies `length` bytes to the end: all of them or, with ERROR_NO_MEMORY, none. */
+enum error_code chain_append(struct chain *chain, const void *bytes, size_t length);
+
+/* The first contiguous bytes and how many there are (0 and NULL when empty). Valid until the next call that changes
+ * the chain. */
+size_t chain_peek(const struct chain *chain, const uint8_t **bytes);
+
+/* Copies up to `length` bytes from `offset` on into `into` without consuming; returns how many. */
+size_t chain_copy(const struct chain *chain, size_t offset, void *into, size_t length);
+
+/* Drops the first `length` bytes; there must be that many. */
+void chain_consume(struct chain *chain, size_t length);
+
+#endif

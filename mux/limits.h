@@ -1,0 +1,38 @@
+/* Every limit and timeout with its unit and default, in one place. The options of the same names change them. */
+#ifndef MUX_LIMITS_H
+#define MUX_LIMITS_H
+
+/* Trunk (HTTP/2), both ends. */
+#define LIMIT_SESSIONS_PER_TRUNK  131072U /* streams; SETTINGS_MAX_CONCURRENT_STREAMS of the core */
+#define LIMIT_STREAM_WINDOW_BYTES 65536U  /* per session and direction; SETTINGS_INITIAL_WINDOW_SIZE */
+#define LIMIT_TRUNK_WINDOW_BYTES                                                                                       \
+    16777216U                                     /* whole connection; much larger than a stream's, or one stalled     \
+                                                     session would stop them all */
+#define LIMIT_HEADER_BYTES             16384U     /* of one request, as RFC 9113 section 10.5.1 counts */
+#define LIMIT_TRUNK_BACKLOG_BYTES      131072U    /* written but unsent, in the kernel */
+#define LIMIT_TRUNK_QUANTUM_BYTES      16384U     /* one stream's turn */
+#define LIMIT_TRUNK_OPENS              536870912U /* streams opened before a trunk is replaced: half of 2^30 */
+#define LIMIT_STREAM_RESETS_PER_SECOND 1000000U   /* nghttp2's limiter, on authenticated trunks */
+#define TIMEOUT_PING_INTERVAL_MS       10000U
+#define TIMEOUT_PING_ANSWER_MS         10000U
+#define TIMEOUT_TRUNK_HANDSHAKE_MS     10000U /* TCP, TLS and the first SETTINGS */
+#define TIMEOUT_TRUNK_USER_MS          30000U /* TCP_USER_TIMEOUT */
+
+/* Edge. */
+#define LIMIT_TRUNKS_PER_WORKER  64U
+#define LIMIT_WORKERS            256U
+#define LIMIT_EDGE_SESSIONS      1000000U /* clients of one process */
+#define LIMIT_EDGE_HANDSHAKES    20000U   /* clients of one process that have not finished TLS */
+#define TIMEOUT_HANDSHAKE_MS     15000U   /* from accept to the end of the TLS handshake */
+#define TIMEOUT_OPEN_MS          10000U   /* from there to the core's answer, waiting for a trunk included */
+#define TIMEOUT_LINGER_MS        5000U    /* after both directions have ended, for the client's FIN */
+#define TIMEOUT_RECONNECT_MIN_MS 100U     /* first wait; doubled with jitter up to the maximum */
+#define TIMEOUT_RECONNECT_MAX_MS 10000U
+#define TIMEOUT_DRAIN_MS         30000U /* SIGTERM: sessions may end by themselves for so long */
+
+/* Core. */
+#define LIMIT_CORE_SESSIONS        2000000U /* of one process */
+#define LIMIT_CORE_TRUNKS          4096U
+#define TIMEOUT_FORWARD_CONNECT_MS 5000U /* the forward handler's connection attempt */
+
+#endif

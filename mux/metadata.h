@@ -1,0 +1,81 @@
+/*
+ * What the core is told about a client: carried in the header fields of its CONNECT request (docs/PROTOCOL.md).
+ * A view with pointers into whatever it was made from, and a packed copy for the life of a session.
+ */
+#ifndef MUX_METADATA_H
+#define MUX_METADATA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mux/address.h"
+#include "mux/error.h"
+
+#define METADATA_SERVICE_MAX     255U  /* bytes of a service name */
+#define METADATA_CERTIFICATE_MAX 8192U /* bytes of a client certificate, DER */
+
+struct metadata {
+    const char *service;             /* :authority */
+    const char *server_name;         /* SNI; "" when none */
+    const char *alpn;                /* "" when none */
+    struct address_compact client;   /* forwarded: for= */
+    struct address_compact listener; /* forwarded: by= */
+    uint16_t tls_version;            /* 0x0304; 0 unknown */
+    uint16_t tls_suite;              /* IANA number; 0 unknown */
+    const uint8_t *certificate;
+    uint32_t certificate_length; /* 0: none */
+};
+
+/* A header field; neither is zero-terminated. */
+struct metadata_field {
+    const char *name;
+    const char *value;
+    uint16_t name_length;
+    uint16_t value_length;
+    uint8_t unique; /* unique to one client: to be sent never-indexed */
+};
+
+#define METADATA_FIELDS_MAX   8
+#define METADATA_ENCODE_BYTES 1024U /* room that metadata_encode needs beside the certificate */
+
+/* Makes the fields (:method and :authority first). The values are written to `room`, which needs
+ * METADATA_ENCODE_BYTES + 4 * certificate_length / 3 + 8 bytes and must live as long as the fields are used.
+ * ERROR_INVALID when a name or value holds bytes that a field may not; ERROR_LIMIT for too little room. */
+enum error_code metadata_encode(const struct metadata *metadata, char *room, size_t capacity,
+                                struct metadata_field fields[METADATA_FIELDS_MAX], size_t *count);
+
+/* Collects the fields of one request. Reused for request after request: metadata_parse_begin, a call per field,
+ * metadata_parse_end. */
+struct metadata_parser {
+    struct metadata view;  /* points into `room` */
+    enum error_code error; /* the first that occurred */
+    uint8_t connect;       /* :method was CONNECT */
+    uint8_t seen;          /* bits of fields already seen: each may come once */
+    size_t bytes;          /* as SETTINGS_MAX_HEADER_LIST_SIZE counts: name + value + 32 */
+    size_t limit_bytes;
+    char *room;
+    size_t room_used;
+    size_t room_capacity;
+};
+
+/* Takes memory for the largest request that `limit_bytes` allows. */
+enum error_code metadata_parser_init(struct metadata_parser *parser, size_t limit_bytes);
+void metadata_parser_dispose(struct metadata_parser *parser);
+
+void metadata_parse_begin(struct metadata_parser *parser);
+
+/* Never fails: what is wrong is told by metadata_parse_end. Unknown fields are counted and skipped. */
+void metadata_parse_field(struct metadata_parser *parser, const char *name, size_t name_length, const char *value,
+                          size_t value_length);
+
+/* ERROR_METHOD_NOT_ALLOWED, ERROR_METADATA_TOO_LARGE, ERROR_BAD_METADATA (a field of ours is malformed, repeated or
+ * missing), in this order. parser->view is valid until the next begin. */
+enum error_code metadata_parse_end(struct metadata_parser *parser);
+
+/* One allocation that holds everything; NULL when memory is out. Freed with memory_free. */
+struct metadata *metadata_copy(const struct metadata *metadata);
+
+/* Bytes of that allocation. */
+size_t metadata_footprint(const struct metadata *metadata);
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * Slabs: pages of 64 KiB, mapped at multiples of their size so that an object finds its page's header by masking its
+ * own address. A page's free objects form a list through their first bytes; objects that were never handed out are
+ * counted, not listed, so that a new page is touched only as far as it is used. A slab owns its pages; each object
+ * belongs to whoever allocated it. One thread per slab.
+ */
+#include "mux/slab.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "mux/memory.h"
+
+#define SLAB_FREED_BYTE 0xe5 /* what freed objects are filled with: a stale pointer read from one is never valid */
+
+void slab_init(struct slab *slab, const char *name, size_t object_bytes)
+{
+    *slab = (struct slab){.name = name, .object_bytes = (object_bytes + 7) & ~(size_t)7};
+    if (slab->object_bytes == 0) {
+        slab->object_bytes = 8;
+    }
+    list_init(&slab->partial);
+    list_init(&slab->full);
+}
+
+#ifdef TRUNKLINE_SLAB_MALLOC
+
+void slab_dispose(struct slab *slab)
+{
+    assert(slab->objects == 0 && "an object outlives its slab");
+    (void)slab;
+}
+
+void *slab_alloc(struct slab *slab)
+{
+    void *object = memory_zalloc(slab->object_bytes);
+    if (object != NULL) {
+        slab->objects++;
+    }
+    return object;
+}
+
+void slab_free(struct slab *slab, void *object)
+{
+    if (object == NULL) {
+        return;
+    }
+    assert(slab->objects > 0);
+    memset(object, SLAB_FREED_BYTE, slab->object_bytes);
+    memory_free(object);
+    slab->objects--;
+}
+
+size_t slab_footprint(const struct slab *slab)
+{
+    return slab->objects * slab->object_bytes;
+}
+
+#else
+
+#define SLAB_PAGE_BYTES ((size_t)65536)
+
+struct slab_page {
+    struct list_node node; /* in the slab's `partial` (empty pages at its end) or `full` */
+    struct slab *slab;
+    void *free;     /* the first freed object; each holds a pointer to the next */
+    uint32_t used;  /* objects handed out now */
+    uint32_t fresh; /* objects from here to the end were never handed out, and are zero */
+};
+
+static struct slab_page *slab_page_of(void *object)
+{
+    return (struct slab_page *)((uintptr_t)object & ~(uintptr_t)(SLAB_PAGE_BYTES - 1));
+}
+
+static uint32_t slab_page_capacity(const struct slab *slab)
+{
+    return (uint32_t)((SLAB_PAGE_BYTES - sizeof(struct slab_page)) / slab->object_bytes);
+}
+
+static void *slab_map(size_t bytes)
+{
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+/* The kernel tends to put a new mapping right before the last one, so that after one aligned page the next ones are
+ * aligned by themselves; otherwise twice as much is mapped and the ends are cut off. */
+static void *slab_map_aligned(void)
+{
+    void *mapped = slab_map(SLAB_PAGE_BYTES);
+    if (mapped == NULL || ((uintptr_t)mapped & (SLAB_PAGE_BYTES - 1)) == 0) {
+        return mapped;
+    }
+    munmap(mapped, SLAB_PAGE_BYTES);
+    char *area = slab_map(2 * SLAB_PAGE_BYTES);
+    if (area == NULL) {
+        return NULL;
+    }
+    size_t before = (SLAB_PAGE_BYTES - ((uintptr_t)area & (SLAB_PAGE_BYTES - 1))) & (SLAB_PAGE_BYTES - 1);
+    if (before > 0) {
+        munmap(area, before);
+    }
+    munmap(area + before + SLAB_PAGE_BYTES, SLAB_PAGE_BYTES - before);
+    return area + before;
+}
+
+static struct slab_page *slab_page_new(struct slab *slab)
+{
+    assert(slab_page_capacity(slab) > 0 && "objects must fit a page");
+    struct slab_page *page = slab_map_aligned();
+    if (page == NULL) {
+        return NULL;
+    }
+    page->slab = slab;
+    list_prepend(&slab->partial, &page->node);
+    slab->pages++;
+    slab->empty_pages++;
+    return page;
+}
+
+static void slab_page_free(struct slab *slab, struct slab_page *page)
+{
+    list_remove(&page->node);
+    slab->pages--;
+    slab->empty_pages--;
+    munmap(page, SLAB_PAGE_BYTES);
+}
+
+void slab_dispose(struct slab *slab)
+{
+    assert(slab->objects == 0 && "an object outlives its slab");
+    list_for_each(&slab->partial, node) {
+        slab_page_free(slab, container_of(node, struct slab_page, node));
+    }
+}
+
+void *slab_alloc(struct slab *slab)
+{
+    if (memory_must_fail()) {
+        return NULL;
+    }
+    struct list_node *first = list_first(&slab->partial);
+    struct slab_page *page = first != NULL ? container_of(first, struct slab_page, node) : slab_page_new(slab);
+    if (page == NULL) {
+        return NULL;
+    }
+    void *object = page->free;
+    if (object != NULL) {
+        memcpy(&page->free, object, sizeof(page->free));
+        memset(object, 0, slab->object_bytes);
+    } else {
+        object = (char *)(page + 1) + (size_t)page->fresh * slab->object_bytes;
+        page->fresh++;
+    }
+    if (page->used == 0) {
+        slab->empty_pages--;
+    }
+    page->used++;
+    slab->objects++;
+    if (page->used == slab_page_capacity(slab)) {
+        list_remove(&page->node);
+        list_append(&slab->full, &page->node);
+    }
+    return object;
+}
+
+void slab_free(struct slab *slab, void *object)
+{
+    if (object == NULL) {
+        return;
+    }
+    struct slab_page *page = slab_page_of(object);
+    assert(page->slab == slab && page->used > 0);
+    memset(object, SLAB_FREED_BYTE, slab->object_bytes);
+    memcpy(object, &page->free, sizeof(page->free));
+    page->free = object;
+    bool was_full = page->used == slab_page_capacity(slab);
+    page->used--;
+    slab->objects--;
+    if (page->used > 0) {
+        if (was_full) {
+            list_remove(&page->node);
+            list_prepend(&slab->partial, &page->node);
+        }
+        return;
+    }
+    /* Empty pages wait at the end, so that the others fill up first. */
+    list_remove(&page->node);
+    list_append(&slab->partial, &page->node);
+    slab->empty_pages++;
+    if (slab->empty_pages > 1) {
+        slab_page_free(slab, page);
+    }
+}
+
+size_t slab_footprint(const struct slab *slab)
+{
+    return slab->pages * SLAB_PAGE_BYTES;
+}
+
+#endif

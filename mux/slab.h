@@ -1,0 +1,37 @@
+/*
+ * Objects of one size, packed without a header each, in pages that go back to the system when their last object is
+ * freed. One thread owns a slab. In sanitizer builds (TRUNKLINE_SLAB_MALLOC) each object is an allocation of its own,
+ * so that a use after free is seen.
+ */
+#ifndef MUX_SLAB_H
+#define MUX_SLAB_H
+
+#include <stddef.h>
+
+#include "mux/list.h"
+
+struct slab {
+    const char *name;    /* what it holds, for statistics; static */
+    size_t object_bytes; /* rounded up to 8 */
+    struct list partial; /* pages with room */
+    struct list full;
+    size_t objects; /* live ones */
+    size_t pages;
+    size_t empty_pages; /* kept for reuse; at most one */
+};
+
+void slab_init(struct slab *slab, const char *name, size_t object_bytes);
+
+/* Every object must have been freed. */
+void slab_dispose(struct slab *slab);
+
+/* Zeroed memory, aligned to 8 bytes; NULL when memory is out. */
+void *slab_alloc(struct slab *slab);
+
+/* Takes back an object of this slab; NULL is allowed. Its bytes are overwritten. */
+void slab_free(struct slab *slab, void *object);
+
+/* Bytes taken from the system now. */
+size_t slab_footprint(const struct slab *slab);
+
+#endif

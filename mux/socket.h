@@ -1,0 +1,94 @@
+/*
+ * Sockets: listening, connecting, and the transport over a connected stream socket. With loop.c and clock.c the only
+ * files that make network system calls. A socket belongs to the thread of its loop.
+ */
+#ifndef MUX_SOCKET_H
+#define MUX_SOCKET_H
+
+#include "mux/address.h"
+#include "mux/loop.h"
+#include "mux/transport.h"
+
+enum socket_output {
+    SOCKET_OUTPUT_UNTRIED, /* nothing was written yet: the first WRITABLE is reported */
+    SOCKET_OUTPUT_READY,   /* the last write took all: WRITABLE is no news */
+    SOCKET_OUTPUT_BLOCKED, /* no need to try before the next WRITABLE */
+};
+
+enum socket_connect {
+    SOCKET_CONNECT_DONE,
+    SOCKET_CONNECT_PENDING,
+    SOCKET_CONNECT_FAILED,
+};
+
+/* A transport over a TCP or Unix stream socket. TRANSPORT_WRITABLE is reported once at the start, and after a write
+ * that did not take all. */
+struct socket_transport {
+    struct transport transport;
+    struct loop_source source;
+    uint8_t drained; /* the last read took all there was: no need to try before the next event */
+    uint8_t hangup;  /* FIN or an error waits behind the bytes: read until it shows */
+    uint8_t finished;
+    uint8_t output;   /* enum socket_output */
+    uint8_t connect;  /* enum socket_connect */
+    uint16_t failure; /* errno of a connection attempt that failed */
+};
+
+_Static_assert(sizeof(struct socket_transport) <= TRANSPORT_SLOT_BYTES, "an owner's slot must hold a socket");
+
+struct listener;
+
+/* Called per accepted connection; `fd` is non-blocking, close-on-exec and now the callee's. */
+typedef void listener_accept_fn(void *owner, int fd, const struct address *peer);
+
+struct listener {
+    struct loop_source source;
+    struct loop *loop;    /* NULL: not started */
+    int fd;               /* also while `source` is unwatched in a pause */
+    struct address bound; /* with the port that the kernel chose */
+    listener_accept_fn *accept;
+    void *owner;
+    struct timer retry; /* accepting is paused while files or memory are out */
+    uint64_t accepted;
+    uint64_t pauses;
+};
+
+/* Binds and listens (not yet accepting). `reuse_port`: SO_REUSEPORT, one listener per worker. A Unix path that no
+ * process listens on is replaced. Backlog is net.core.somaxconn. On an error *fd is -1 and errno tells more:
+ * ERROR_ADDRESS_IN_USE, ERROR_PERMISSION, ERROR_UNREACHABLE (not an address of this host), ERROR_NO_FILES,
+ * ERROR_SYSTEM. IPv6 sockets are IPV6_V6ONLY. */
+enum error_code socket_listen(const struct address *address, bool reuse_port, int *fd);
+
+/* The address that a socket is bound to, or ERROR_SYSTEM. */
+enum error_code socket_local_address(int fd, struct address *address);
+
+/* Starts accepting on `fd`, which it owns from then on. At most 64 connections per event, so that established clients
+ * get their turn. When files or memory are out it stops watching for 100 ms. `accept` may stop the listener. On an
+ * error the descriptor is closed, and listener_stop has no effect. */
+enum error_code listener_start(struct listener *listener, struct loop *loop, int fd, listener_accept_fn *accept,
+                               void *owner);
+
+/* Stops accepting and closes the socket. No effect on one that is zeroed or stopped. */
+void listener_stop(struct listener *listener);
+
+/* Takes a connected (or connecting) non-blocking descriptor, sets TCP_NODELAY, and watches it. On an error the
+ * descriptor is closed. */
+enum error_code socket_transport_open(struct socket_transport *socket, struct loop *loop, int fd,
+                                      void (*ready)(struct transport *transport, unsigned events));
+
+/* Starts a connection; the transport's first TRANSPORT_WRITABLE tells its end: a write then gives ERROR_UNREACHABLE
+ * (errno set to the cause) when it failed. ERROR_UNREACHABLE or ERROR_NO_FILES at once is possible too. */
+enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *peer,
+                               void (*ready)(struct transport *transport, unsigned events));
+
+/* How a connection attempt ended: ERROR_NONE, ERROR_AGAIN_LATER while it goes on, ERROR_UNREACHABLE (errno set). */
+enum error_code socket_connected(struct socket_transport *socket);
+
+/* For long-lived trunks: TCP_USER_TIMEOUT, and TCP_NOTSENT_LOWAT so that at most `unsent_max_bytes` of what is written
+ * waits in the kernel before it is sent. No effect on Unix sockets. */
+void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms, unsigned unsent_max_bytes);
+
+/* Unwatches without closing, and gives up the descriptor: to hand it to another loop. -1 when it is closed. */
+int socket_transport_release(struct socket_transport *socket);
+
+#endif

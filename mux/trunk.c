@@ -1,0 +1,546 @@
+/*
+ * The trunk engine: life of a trunk and of its streams. What comes from the peer is handled in trunk_receive.c, what
+ * goes to it is made in trunk_send.c. The trunk owns its nghttp2 session; one thread.
+ */
+#include "mux/trunk_internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "mux/limits.h"
+#include "mux/memory.h"
+
+static void *trunk_h2_malloc(size_t bytes, void *unused)
+{
+    (void)unused;
+    return memory_alloc(bytes);
+}
+
+static void trunk_h2_free(void *pointer, void *unused)
+{
+    (void)unused;
+    memory_free(pointer);
+}
+
+static void *trunk_h2_calloc(size_t count, size_t bytes, void *unused)
+{
+    (void)unused;
+    return memory_calloc(count, bytes);
+}
+
+static void *trunk_h2_realloc(void *pointer, size_t bytes, void *unused)
+{
+    (void)unused;
+    return memory_realloc(pointer, bytes);
+}
+
+enum error_code trunk_error_from_nghttp2(int code)
+{
+    switch (code) {
+    case 0:
+        return ERROR_NONE;
+    case NGHTTP2_ERR_NOMEM:
+        return ERROR_NO_MEMORY;
+    case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
+        return ERROR_TRUNK_PREFACE;
+    case NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE:
+        return ERROR_TRUNK_EXHAUSTED;
+    default:
+        return ERROR_TRUNK_PROTOCOL;
+    }
+}
+
+void trunk_settings_init(struct trunk_settings *settings, enum trunk_role role)
+{
+    *settings = (struct trunk_settings){
+        .role = role,
+        .sessions_max = LIMIT_SESSIONS_PER_TRUNK,
+        .opens_max = LIMIT_TRUNK_OPENS,
+        .stream_window_bytes = LIMIT_STREAM_WINDOW_BYTES,
+        .trunk_window_bytes = LIMIT_TRUNK_WINDOW_BYTES,
+        .header_bytes_max = LIMIT_HEADER_BYTES,
+        .ping_interval_ms = TIMEOUT_PING_INTERVAL_MS,
+        .ping_timeout_ms = TIMEOUT_PING_ANSWER_MS,
+    };
+}
+
+static enum error_code trunk_options(const struct trunk_settings *settings, nghttp2_option **option)
+{
+    if (nghttp2_option_new(option) != 0) {
+        return ERROR_NO_MEMORY;
+    }
+    /* Windows are opened by us, as consumers take the bytes. */
+    nghttp2_option_set_no_auto_window_update(*option, 1);
+    /* Otherwise nghttp2 keeps 240 bytes of every closed stream, up to the limit of streams. */
+    nghttp2_option_set_no_closed_streams(*option, 1);
+    /* Otherwise opens beyond 100 queue up inside nghttp2 without a word. */
+    nghttp2_option_set_peer_max_concurrent_streams(*option, settings->sessions_max);
+#ifdef HAVE_NGHTTP2_STREAM_RESET_RATE_LIMIT
+    /* One radio outage resets more streams than the default (1000, then 33 a second) lets pass. */
+    nghttp2_option_set_stream_reset_rate_limit(*option, LIMIT_STREAM_RESETS_PER_SECOND, LIMIT_STREAM_RESETS_PER_SECOND);
+#endif
+#ifdef HAVE_NGHTTP2_MAX_OUTBOUND_QUEUE_SIZE
+    nghttp2_option_set_max_outbound_queue_size(*option, settings->sessions_max + 10000U);
+#endif
+    return ERROR_NONE;
+}
+
+static enum error_code trunk_session_new(struct trunk *trunk)
+{
+    nghttp2_session_callbacks *callbacks = NULL;
+    nghttp2_option *option = NULL;
+    enum error_code error = trunk_options(&trunk->settings, &option);
+    if (error == ERROR_NONE && nghttp2_session_callbacks_new(&callbacks) != 0) {
+        error = ERROR_NO_MEMORY;
+    }
+    if (error == ERROR_NONE) {
+        static const nghttp2_mem memory = {NULL, trunk_h2_malloc, trunk_h2_free, trunk_h2_calloc, trunk_h2_realloc};
+        nghttp2_mem mem = memory;
+        trunk_receive_callbacks(callbacks);
+        nghttp2_session_callbacks_set_send_data_callback(callbacks, trunk_on_send_data);
+        nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, trunk_on_frame_send);
+        nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, trunk_on_frame_not_send);
+        int failure = trunk->settings.role == TRUNK_OPENER
+                          ? nghttp2_session_client_new3(&trunk->h2, callbacks, trunk, option, &mem)
+                          : nghttp2_session_server_new3(&trunk->h2, callbacks, trunk, option, &mem);
+        error = trunk_error_from_nghttp2(failure);
+    }
+    nghttp2_option_del(option);
+    nghttp2_session_callbacks_del(callbacks);
+    return error;
+}
+
+static enum error_code trunk_submit_settings(struct trunk *trunk)
+{
+    const struct trunk_settings *settings = &trunk->settings;
+    nghttp2_settings_entry entries[6];
+    size_t count = 0;
+    entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings->stream_window_bytes};
+    entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, settings->header_bytes_max};
+    if (settings->role == TRUNK_OPENER) {
+        entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
+        if (settings->edge_worker != 0) {
+            entries[count++] = (nghttp2_settings_entry){TRUNK_SETTING_EDGE_WORKER, settings->edge_worker};
+        }
+    } else {
+        /* nghttp2 ends the whole connection of a peer that goes over the limit; RFC 9113 section 5.1.2 asks for an
+         * error of the stream only. So nghttp2 hears of no limit, trunk_announce_limit writes the real one into the
+         * frame, and trunk_on_request enforces it. */
+        entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, INT32_MAX};
+    }
+    int failure = nghttp2_submit_settings(trunk->h2, NGHTTP2_FLAG_NONE, entries, count);
+    if (failure == 0) {
+        failure = nghttp2_session_set_local_window_size(trunk->h2, NGHTTP2_FLAG_NONE, 0,
+                                                        (int32_t)settings->trunk_window_bytes);
+    }
+    return trunk_error_from_nghttp2(failure);
+}
+
+enum error_code trunk_new(struct trunk **result, const struct trunk_settings *settings, struct scheduler *scheduler,
+                          struct trunk_carrier *carrier, const struct trunk_events *events, void *owner)
+{
+    struct trunk *trunk = memory_zalloc(sizeof(*trunk));
+    if (trunk == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    trunk->settings = *settings;
+    trunk->scheduler = scheduler;
+    trunk->carrier = carrier;
+    trunk->events = events;
+    trunk->owner = owner;
+    trunk->peer_streams_max = UINT32_MAX;
+    list_init(&trunk->streams);
+    list_init(&trunk->ready);
+    list_init(&trunk->held);
+    task_init(&trunk->deliver_held, trunk_deliver_held);
+    trunk_ping_start(trunk);
+
+    enum error_code error = metadata_parser_init(&trunk->parser, settings->header_bytes_max);
+    if (error == ERROR_NONE) {
+        error = trunk_session_new(trunk);
+    }
+    if (error == ERROR_NONE) {
+        error = trunk_submit_settings(trunk);
+    }
+    if (error != ERROR_NONE) {
+        trunk_free(&trunk);
+        return error;
+    }
+    *result = trunk;
+    trunk_want_send(trunk);
+    return ERROR_NONE;
+}
+
+void trunk_free(struct trunk **pointer)
+{
+    struct trunk *trunk = *pointer;
+    if (trunk == NULL) {
+        return;
+    }
+    assert(!trunk->busy && "a trunk must not be freed from within its own events");
+    *pointer = NULL;
+    trunk->failed = 1; /* nothing that the owners do now reaches the peer */
+    struct list_node *node;
+    while ((node = list_first(&trunk->streams)) != NULL) {
+        struct trunk_stream *stream = container_of(node, struct trunk_stream, all);
+        if (stream->flags & TRUNK_STREAM_INTERNAL) {
+            trunk_internal_free(stream);
+        } else {
+            trunk_stream_detach(stream);
+            trunk->events->closed(trunk->owner, stream, ERROR_TRUNK_LOST, 0);
+        }
+    }
+    scheduler_disarm(trunk->scheduler, &trunk->ping);
+    scheduler_cancel(trunk->scheduler, &trunk->deliver_held);
+    if (trunk->h2 != NULL) {
+        nghttp2_session_del(trunk->h2);
+    }
+    metadata_parser_dispose(&trunk->parser);
+    memory_free(trunk);
+}
+
+void trunk_want_send(struct trunk *trunk)
+{
+    if (!trunk->failed) {
+        trunk->carrier->want_send(trunk->carrier);
+    }
+}
+
+void trunk_fail(struct trunk *trunk, enum error_code error)
+{
+    if (trunk->error == ERROR_NONE) {
+        trunk->error = error;
+    }
+    if (!trunk->failed) {
+        trunk->failed = 1;
+        trunk->carrier->failed(trunk->carrier, error);
+    }
+}
+
+enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code)
+{
+    trunk->goaway_sent = 1;
+    int32_t last = nghttp2_session_get_last_proc_stream_id(trunk->h2);
+    int failure = nghttp2_submit_goaway(trunk->h2, NGHTTP2_FLAG_NONE, last, (uint32_t)code, NULL, 0);
+    trunk_want_send(trunk);
+    return trunk_error_from_nghttp2(failure);
+}
+
+size_t trunk_stream_count(const struct trunk *trunk)
+{
+    return trunk->stream_count;
+}
+
+uint64_t trunk_rtt_us(const struct trunk *trunk)
+{
+    return trunk->rtt_us;
+}
+
+enum error_code trunk_openable(const struct trunk *trunk)
+{
+    if (trunk->failed) {
+        return ERROR_TRUNK_LOST;
+    }
+    if (!trunk->ready_for_streams) {
+        return ERROR_STATE;
+    }
+    if (trunk->goaway_received || trunk->goaway_sent) {
+        return ERROR_TRUNK_GOAWAY;
+    }
+    if (nghttp2_session_get_next_stream_id(trunk->h2) / 2U >= trunk->settings.opens_max) {
+        return ERROR_TRUNK_EXHAUSTED;
+    }
+    if (trunk->open_streams >= trunk->peer_streams_max || trunk->open_streams >= trunk->settings.sessions_max) {
+        return ERROR_LIMIT;
+    }
+    return ERROR_NONE;
+}
+
+/* ------------------------------------------------------------------------------------------------ streams */
+
+struct trunk_stream *trunk_stream_of(struct trunk *trunk, int32_t id)
+{
+    return nghttp2_session_get_stream_user_data(trunk->h2, id);
+}
+
+void trunk_stream_attach(struct trunk *trunk, struct trunk_stream *stream, int32_t id)
+{
+    memset(stream, 0, sizeof(*stream));
+    stream->trunk = trunk;
+    stream->id = id;
+    list_append(&trunk->streams, &stream->all);
+    list_node_init(&stream->ready);
+    chain_init(&stream->queue);
+    trunk->stream_count++;
+}
+
+/* Makes nghttp2 forget the stream's memory; the queue is dropped. */
+void trunk_stream_detach(struct trunk_stream *stream)
+{
+    struct trunk *trunk = stream->trunk;
+    if (trunk->h2 != NULL) {
+        nghttp2_session_set_stream_user_data(trunk->h2, stream->id, NULL);
+    }
+    if (trunk->turn == stream) {
+        trunk->turn = NULL;
+    }
+    if (stream->flags & TRUNK_STREAM_HELD) {
+        trunk_held_drop(stream);
+    }
+    list_remove(&stream->all);
+    list_remove(&stream->ready);
+    chain_clear(&stream->queue);
+    trunk->stream_count--;
+    stream->trunk = NULL;
+}
+
+enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata)
+{
+    enum error_code error = trunk_openable(trunk);
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    size_t capacity = METADATA_ENCODE_BYTES + 4U * (size_t)metadata->certificate_length / 3U + 8U;
+    char *room = memory_alloc(capacity);
+    if (room == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    size_t count = 0;
+    error = metadata_encode(metadata, room, capacity, fields, &count);
+    if (error == ERROR_NONE) {
+        nghttp2_nv pairs[METADATA_FIELDS_MAX];
+        for (size_t i = 0; i < count; i++) {
+            pairs[i] = (nghttp2_nv){
+                .name = (uint8_t *)(uintptr_t)fields[i].name,
+                .value = (uint8_t *)(uintptr_t)fields[i].value,
+                .namelen = fields[i].name_length,
+                .valuelen = fields[i].value_length,
+                /* RFC 7541 section 6.2.3: what is unique to one client would only churn the table. */
+                .flags = fields[i].unique ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
+            };
+        }
+        int32_t id = nghttp2_submit_headers(trunk->h2, NGHTTP2_FLAG_NONE, -1, NULL, pairs, count, stream);
+        if (id < 0) {
+            error = trunk_error_from_nghttp2(id);
+        } else {
+            trunk_stream_attach(trunk, stream, id);
+            trunk->open_streams++;
+            trunk_want_send(trunk);
+        }
+    }
+    memory_free(room);
+    return error;
+}
+
+static int trunk_submit_status(struct trunk *trunk, int32_t id, int status, bool text)
+{
+    char digits[4] = {(char)('0' + status / 100), (char)('0' + status / 10 % 10), (char)('0' + status % 10), 0};
+    nghttp2_nv pairs[2] = {
+        {(uint8_t *)(uintptr_t) ":status", (uint8_t *)digits, 7, 3, NGHTTP2_NV_FLAG_NONE},
+        {(uint8_t *)(uintptr_t) "content-type", (uint8_t *)(uintptr_t) "text/plain", 12, 10, NGHTTP2_NV_FLAG_NONE},
+    };
+    return nghttp2_submit_headers(trunk->h2, NGHTTP2_FLAG_NONE, id, NULL, pairs, text ? 2 : 1, NULL);
+}
+
+enum error_code trunk_stream_accept(struct trunk_stream *stream)
+{
+    struct trunk *trunk = stream->trunk;
+    if (trunk == NULL || stream->output != STREAM_EXPECT_OPEN || trunk->settings.role != TRUNK_ACCEPTOR) {
+        return ERROR_STATE;
+    }
+    int failure = trunk_submit_status(trunk, stream->id, 200, false);
+    if (failure != 0) {
+        return trunk_error_from_nghttp2(failure);
+    }
+    stream_input_move(&stream->input, STREAM_OPEN);
+    stream_output_move(&stream->output, STREAM_OPEN);
+    if (stream->flags & TRUNK_STREAM_HELD) {
+        scheduler_defer(trunk->scheduler, &trunk->deliver_held);
+    }
+    trunk_want_send(trunk);
+    return ERROR_NONE;
+}
+
+/* ---------------------------------------------------------------------------------------- streams of our own */
+
+struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct chain *queue)
+{
+    struct trunk_stream *stream = memory_zalloc(sizeof(*stream));
+    if (stream == NULL || nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
+        memory_free(stream);
+        return NULL;
+    }
+    trunk_stream_attach(trunk, stream, id);
+    trunk->internal_count++;
+    stream->flags = TRUNK_STREAM_INTERNAL;
+    stream->queue = *queue;
+    chain_init(queue);
+    stream_input_move(&stream->input, STREAM_OPEN);
+    stream_output_move(&stream->output, STREAM_OPEN);
+    return stream;
+}
+
+void trunk_internal_free(struct trunk_stream *stream)
+{
+    stream->trunk->internal_count--;
+    trunk_stream_detach(stream);
+    memory_free(stream);
+}
+
+void trunk_internal_age(struct trunk *trunk)
+{
+    if (trunk->internal_count == 0) {
+        return;
+    }
+    list_for_each(&trunk->streams, node) {
+        struct trunk_stream *stream = container_of(node, struct trunk_stream, all);
+        if (!(stream->flags & TRUNK_STREAM_INTERNAL)) {
+            continue;
+        }
+        if (stream->flags & TRUNK_STREAM_AGED) {
+            nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_CONNECT_ERROR);
+            trunk_internal_free(stream);
+        } else {
+            stream->flags |= TRUNK_STREAM_AGED;
+        }
+    }
+}
+
+void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text)
+{
+    if (trunk->failed) {
+        return;
+    }
+    struct chain body;
+    struct trunk_stream *stream = NULL;
+    chain_init(&body);
+    if (chain_append(&body, text, strlen(text)) == ERROR_NONE && trunk_submit_status(trunk, id, status, true) == 0) {
+        stream = trunk_internal_new(trunk, id, &body);
+    }
+    if (stream == NULL) {
+        chain_clear(&body);
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
+        trunk_want_send(trunk);
+        return;
+    }
+    stream_output_move(&stream->output, STREAM_ENDING);
+    trunk_stream_make_ready(stream);
+}
+
+void trunk_stream_refuse(struct trunk_stream *stream, int status, const char *text)
+{
+    struct trunk *trunk = stream->trunk;
+    if (trunk == NULL) {
+        return;
+    }
+    if (stream->output != STREAM_EXPECT_OPEN || trunk->settings.role != TRUNK_ACCEPTOR) {
+        trunk_stream_reset(stream, TRUNK_CODE_CANCEL);
+        return;
+    }
+    int32_t id = stream->id;
+    trunk_stream_detach(stream);
+    trunk_respond(trunk, id, status, text);
+}
+
+size_t trunk_stream_room(const struct trunk_stream *stream)
+{
+    if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
+        return 0;
+    }
+    int32_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
+    size_t queued = chain_bytes(&stream->queue);
+    return window > 0 && (size_t)window > queued ? (size_t)window - queued : 0;
+}
+
+void trunk_stream_want_room(struct trunk_stream *stream)
+{
+    if (stream->trunk != NULL) {
+        stream->wants_room = 1;
+    }
+}
+
+enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *bytes, size_t length)
+{
+    if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
+        return ERROR_STATE;
+    }
+    enum error_code error = chain_append(&stream->queue, bytes, length);
+    if (error == ERROR_NONE && length > 0) {
+        trunk_stream_make_ready(stream);
+    }
+    return error;
+}
+
+void trunk_stream_end(struct trunk_stream *stream)
+{
+    if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
+        return;
+    }
+    stream_output_move(&stream->output, STREAM_ENDING);
+    stream->wants_room = 0;
+    trunk_stream_make_ready(stream);
+}
+
+void trunk_stream_consume(struct trunk_stream *stream, size_t length)
+{
+    struct trunk *trunk = stream->trunk;
+    if (trunk == NULL || trunk->failed) {
+        return;
+    }
+    assert(length <= stream->unconsumed && "more was consumed than was received");
+    stream->unconsumed -= (uint32_t)length;
+    stream->consumed += (uint32_t)length;
+    if (stream->input != STREAM_OPEN || stream->consumed < trunk->settings.stream_window_bytes / 2U) {
+        return;
+    }
+    int failure = nghttp2_submit_window_update(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, (int32_t)stream->consumed);
+    if (failure == 0) {
+        stream->consumed = 0;
+        trunk_want_send(trunk);
+    } else {
+        /* Without the update the stream would stand still for ever. */
+        trunk_fail(trunk, trunk_error_from_nghttp2(failure));
+    }
+}
+
+void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
+{
+    struct trunk *trunk = stream->trunk;
+    if (trunk == NULL) {
+        return;
+    }
+    int32_t id = stream->id;
+    trunk_stream_detach(stream);
+    if (trunk->failed) {
+        return;
+    }
+    int failure = nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
+    if (failure != 0) {
+        trunk_fail(trunk, trunk_error_from_nghttp2(failure));
+    }
+    trunk_want_send(trunk);
+}
+
+void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
+{
+    struct trunk *trunk = stream->trunk;
+    if (trunk == NULL || trunk->failed || chain_empty(&stream->queue)) {
+        trunk_stream_reset(stream, code);
+        return;
+    }
+    int32_t id = stream->id;
+    struct chain queue = stream->queue;
+    chain_init(&stream->queue);
+    trunk_stream_detach(stream);
+    struct trunk_stream *rest = trunk_internal_new(trunk, id, &queue);
+    if (rest == NULL) {
+        chain_clear(&queue);
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
+        trunk_want_send(trunk);
+        return;
+    }
+    rest->flags |= TRUNK_STREAM_ABORTS;
+    rest->consumed = (uint32_t)code; /* unused otherwise: nothing of such a stream is consumed */
+    trunk_stream_make_ready(rest);
+}

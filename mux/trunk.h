@@ -1,0 +1,201 @@
+/*
+ * The trunk engine: HTTP/2 (RFC 9113) in which every stream is a CONNECT tunnel (section 8.5). Bytes and time in,
+ * bytes and events out; no I/O. It owns the nghttp2 session; the memory of a stream belongs to whoever opened or
+ * accepted it and is embedded there. The only files that know nghttp2 are trunk*.c. One thread.
+ *
+ * Flow control: bytes from the peer are passed to `data` at once, and the peer may send more on that stream only as
+ * trunk_stream_consume tells that they were taken. The window of the whole trunk is opened on receipt, so that a
+ * stalled stream never holds up the others. Towards the peer, a stream's queue holds at most what its window allows
+ * (trunk_stream_room), and queues take turns of LIMIT_TRUNK_QUANTUM_BYTES.
+ */
+#ifndef MUX_TRUNK_H
+#define MUX_TRUNK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mux/chain.h"
+#include "mux/error.h"
+#include "mux/list.h"
+#include "mux/metadata.h"
+#include "mux/scheduler.h"
+#include "mux/stream.h"
+
+struct trunk;
+
+enum trunk_role {
+    TRUNK_OPENER,   /* the edge: HTTP/2 client, opens streams */
+    TRUNK_ACCEPTOR, /* the core: HTTP/2 server */
+};
+
+/* RFC 9113 section 7. */
+enum trunk_code {
+    TRUNK_CODE_NO_ERROR = 0,
+    TRUNK_CODE_PROTOCOL_ERROR = 1,
+    TRUNK_CODE_INTERNAL_ERROR = 2,
+    TRUNK_CODE_REFUSED_STREAM = 7,
+    TRUNK_CODE_CANCEL = 8,
+    TRUNK_CODE_CONNECT_ERROR = 10,
+    TRUNK_CODE_ENHANCE_YOUR_CALM = 11,
+};
+
+/* SETTINGS of ours, in the range for experiments (RFC 9113 section 11.3, 0xf000 to 0xffff). */
+#define TRUNK_SETTING_EDGE_WORKER 0xf7a1 /* identifies the edge worker: its trunks share a core worker */
+
+/* A stream; embedded in its owner. All fields are the trunk's. */
+struct trunk_stream {
+    struct trunk *trunk;    /* NULL: not attached */
+    struct list_node all;   /* in trunk->streams */
+    struct list_node ready; /* in trunk->ready while it may send */
+    struct chain queue;     /* accepted from the owner, not yet framed */
+    int32_t id;             /* 0 when not attached */
+    uint32_t unconsumed;    /* bytes given to `data` and not yet consumed */
+    uint32_t consumed;      /* consumed, but not yet told the peer */
+    uint8_t input;          /* enum stream_state */
+    uint8_t output;
+    uint8_t wants_room; /* `writable` is owed */
+    uint8_t flags;
+};
+
+/* Who moves a trunk's bytes: a link, or a test. Embedded there, found with container_of. */
+struct trunk_carrier {
+    /* There is something to send: call trunk_send once the batch of events is over. */
+    void (*want_send)(struct trunk_carrier *carrier);
+
+    /* The trunk failed by itself (PING deadline, the peer's protocol error found while sending): send what trunk_send
+     * still gives, then free it, outside of the call. */
+    void (*failed)(struct trunk_carrier *carrier, enum error_code error);
+};
+
+/* What a trunk tells the owner of its streams. Streams may be written, ended, consumed, reset or opened from within,
+ * but the trunk must not be fed, asked to send, or freed. */
+struct trunk_events {
+    /* Acceptor: a well-formed CONNECT came. Returns the memory for its stream, or NULL to refuse it with
+     * REFUSED_STREAM. The stream cannot be used yet: `attached` follows (or `closed`, if it is gone already). */
+    struct trunk_stream *(*opening)(void *owner, const struct metadata *metadata);
+
+    /* Acceptor: the stream can be answered with trunk_stream_accept or trunk_stream_refuse, here or later. */
+    void (*attached)(void *owner, struct trunk_stream *stream);
+
+    /* Opener: the peer accepted (2xx); from now on the stream may be written. */
+    void (*opened)(void *owner, struct trunk_stream *stream);
+
+    /* Bytes of the stream, valid during the call only. */
+    void (*data)(void *owner, struct trunk_stream *stream, const uint8_t *bytes, size_t length);
+
+    /* The peer's clean end (END_STREAM). */
+    void (*end)(void *owner, struct trunk_stream *stream);
+
+    /* There is room again, after trunk_stream_room was found smaller than wished and trunk_stream_want_room called. */
+    void (*writable)(void *owner, struct trunk_stream *stream);
+
+    /* The stream is detached; its memory is the owner's again, who may free it. `error`: ERROR_NONE after a clean end
+     * of both directions; ERROR_REFUSED with `detail` the HTTP status (or 0 for REFUSED_STREAM: not processed, may be
+     * tried elsewhere); ERROR_PEER_RESET with `detail` the error code; ERROR_TRUNK_LOST. Not called for streams that
+     * the owner reset itself. */
+    void (*closed)(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail);
+
+    /* The peer's SETTINGS came: streams may be opened. */
+    void (*ready)(void *owner);
+
+    /* The peer's GOAWAY came: no stream can be opened from now on; those that it did not process close with
+     * ERROR_REFUSED, the others go on. */
+    void (*goaway)(void *owner, uint32_t code);
+
+    /* A request was refused by the trunk itself, before any stream was attached: for the log. `status` 0: with
+     * REFUSED_STREAM. Acceptor only. */
+    void (*refused)(void *owner, enum error_code error, int status);
+};
+
+struct trunk_settings {
+    enum trunk_role role;
+    uint32_t edge_worker;  /* opener: sent as TRUNK_SETTING_EDGE_WORKER; 0: not sent */
+    uint32_t sessions_max; /* streams at a time: announced by an acceptor, obeyed by an opener */
+    uint32_t opens_max;    /* opener: streams before it calls itself exhausted */
+    uint32_t stream_window_bytes;
+    uint32_t trunk_window_bytes;
+    uint32_t header_bytes_max;
+    uint32_t ping_interval_ms;
+    uint32_t ping_timeout_ms;
+};
+
+/* Defaults of mux/limits.h. */
+void trunk_settings_init(struct trunk_settings *settings, enum trunk_role role);
+
+/* ERROR_NO_MEMORY. Scheduler and carrier must outlive the trunk; `owner` is passed to each event. *trunk is set before
+ * the first call of the carrier. */
+enum error_code trunk_new(struct trunk **trunk, const struct trunk_settings *settings, struct scheduler *scheduler,
+                          struct trunk_carrier *carrier, const struct trunk_events *events, void *owner);
+
+/* Closes every stream with ERROR_TRUNK_LOST (events are called), then frees. Nulls the pointer. */
+void trunk_free(struct trunk **trunk);
+
+/* Feeds bytes from the peer; all are taken. ERROR_TRUNK_PROTOCOL, ERROR_TRUNK_PREFACE or ERROR_NO_MEMORY: send what
+ * trunk_send still gives (it tells the peer), then free. */
+enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t length);
+
+/* Fills `into` with frames for the peer, control frames first; *length 0 when there is nothing to send. Give room for
+ * whole TLS records (TLS_RECORD_MAX_BYTES): DATA frames are cut to fit what is left. */
+enum error_code trunk_send(struct trunk *trunk, uint8_t *into, size_t capacity, size_t *length);
+
+/* Tells the peer that no more streams are accepted (or opened). Streams go on. */
+enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code);
+
+/* Opener: starts a stream. ERROR_TRUNK_GOAWAY, ERROR_TRUNK_EXHAUSTED, ERROR_LIMIT (the peer's or our limit of
+ * streams), ERROR_STATE (not ready), ERROR_INVALID (metadata that no header field can carry), ERROR_NO_MEMORY. */
+enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata);
+
+/* Acceptor: answers the request with 200. ERROR_NO_MEMORY. */
+enum error_code trunk_stream_accept(struct trunk_stream *stream);
+
+/* Acceptor: answers the request with a status of 400 or more and a short text (not empty). The stream is detached. */
+void trunk_stream_refuse(struct trunk_stream *stream, int status, const char *text);
+
+/* How many bytes trunk_stream_write may be given: what the peer's window allows less what is queued. */
+size_t trunk_stream_room(const struct trunk_stream *stream);
+
+/* Asks for one `writable` event, as soon as there is room. */
+void trunk_stream_want_room(struct trunk_stream *stream);
+
+/* Queues all of the bytes. The caller asks for the room first; it may go over it by less than one TLS record.
+ * ERROR_STATE (not open, or ended), ERROR_NO_MEMORY (nothing was queued). */
+enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *bytes, size_t length);
+
+/* Ends the output once the queue is sent (END_STREAM). No effect when ended. */
+void trunk_stream_end(struct trunk_stream *stream);
+
+/* The consumer took `length` of the bytes that `data` brought: the peer may send as many more. */
+void trunk_stream_consume(struct trunk_stream *stream, size_t length);
+
+/* Ends both directions at once (RST_STREAM) and detaches: no event of this stream follows, what is queued is dropped.
+ * No effect on a detached stream. */
+void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code);
+
+/* As trunk_stream_reset, but what is queued is sent first: for an end that is not clean, behind bytes that are good.
+ * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped. */
+void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
+
+static inline bool trunk_stream_attached(const struct trunk_stream *stream)
+{
+    return stream->trunk != NULL;
+}
+
+/* Streams attached now. */
+size_t trunk_stream_count(const struct trunk *trunk);
+
+/* May trunk_stream_open succeed? ERROR_NONE, or the error that it would give. */
+enum error_code trunk_openable(const struct trunk *trunk);
+
+/* Round-trip time of the last PING in microseconds; 0 before the first answer. */
+uint64_t trunk_rtt_us(const struct trunk *trunk);
+
+/* For the acceptor of connections: looks for our setting in the client's first bytes (the 24 byte preface and its
+ * SETTINGS frame). ERROR_WOULD_BLOCK: more bytes are needed; ERROR_TRUNK_PREFACE: this is not HTTP/2, or the first
+ * frame is no SETTINGS frame of a sane size. *edge_worker is 0 when the peer sent none. */
+enum error_code trunk_greeting_parse(const uint8_t *bytes, size_t length, uint32_t *edge_worker);
+
+/* No more bytes than this are ever needed for the above. */
+#define TRUNK_GREETING_MAX_BYTES 1024U
+
+#endif

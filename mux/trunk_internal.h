@@ -1,0 +1,101 @@
+/* What the files of the trunk engine share. Nobody else includes this. */
+#ifndef MUX_TRUNK_INTERNAL_H
+#define MUX_TRUNK_INTERNAL_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "mux/trunk.h"
+
+/* Bits of trunk_stream.flags. */
+enum {
+    TRUNK_STREAM_INTERNAL = 1,    /* a refusal's answer, or an abort's last bytes: the trunk owns and frees it */
+    TRUNK_STREAM_HELD = 2,        /* bytes or the end came before the stream was accepted: see struct trunk_held */
+    TRUNK_STREAM_UNPROCESSED = 4, /* its CONNECT was never sent */
+    TRUNK_STREAM_ABORTS = 8,      /* internal: RST_STREAM, not END_STREAM, follows the last byte */
+    TRUNK_STREAM_AGED = 16,       /* internal: has seen one PING interval pass */
+};
+
+/* What a stream received before its owner accepted it; bounded by the stream's window, as it is not consumed. */
+struct trunk_held {
+    struct list_node node; /* in trunk->held */
+    struct trunk_stream *stream;
+    struct chain bytes;
+    uint8_t ended;
+};
+
+struct trunk {
+    nghttp2_session *h2;
+    struct trunk_settings settings;
+    struct scheduler *scheduler;
+    struct trunk_carrier *carrier;
+    const struct trunk_events *events;
+    void *owner;
+
+    struct list streams; /* every attached stream, by trunk_stream.all */
+    struct list ready;   /* streams whose turn to send comes, in order */
+    struct list held;
+    size_t internal_count; /* streams that the trunk owns */
+    struct task deliver_held;
+    size_t stream_count; /* attached */
+    size_t open_streams; /* in nghttp2's eyes: also those reset and not yet forgotten */
+    uint32_t peer_streams_max;
+    uint32_t peer_initial_window;
+
+    struct metadata_parser parser; /* of the one header block that can be under way */
+    int status;                    /* of the response under way */
+
+    struct timer ping;
+    uint64_t ping_sent_us; /* 0: none outstanding */
+    uint64_t rtt_us;
+    uint64_t received_bytes;
+    uint64_t received_bytes_at_ping;
+
+    /* One call of trunk_send. */
+    uint8_t *out;
+    size_t out_length;
+    size_t out_capacity;
+    const uint8_t *carry; /* the rest of a frame that did not fit; nghttp2's memory, valid until the next frame */
+    size_t carry_length;
+    uint8_t first_frame[9 + 6 * 6]; /* acceptor: our SETTINGS, with the limit of streams filled in */
+    struct trunk_stream *turn;      /* whose DATA frame is being made */
+    size_t turn_bytes;
+
+    enum error_code error; /* first failure inside a callback */
+    uint8_t ready_for_streams;
+    uint8_t goaway_received;
+    uint8_t goaway_sent; /* by trunk_goaway */
+    uint8_t failed;      /* the owner has been told */
+    uint8_t announced;   /* acceptor: the first frame has been made */
+    uint8_t busy;        /* inside nghttp2: must not be entered again */
+};
+
+/* trunk.c */
+void trunk_stream_attach(struct trunk *trunk, struct trunk_stream *stream, int32_t id);
+void trunk_stream_detach(struct trunk_stream *stream);
+void trunk_want_send(struct trunk *trunk);
+void trunk_fail(struct trunk *trunk, enum error_code error);
+enum error_code trunk_error_from_nghttp2(int code);
+struct trunk_stream *trunk_stream_of(struct trunk *trunk, int32_t id);
+/* An attached stream of the trunk's own that takes `queue` over; NULL (and the queue untouched) when memory is out or
+ * nghttp2 does not know the identifier any more. */
+struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct chain *queue);
+void trunk_internal_free(struct trunk_stream *stream);
+/* Called once per PING interval: streams of our own that did not end within one are reset. */
+void trunk_internal_age(struct trunk *trunk);
+/* A response that ends the stream, from memory of the trunk's own. */
+void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text);
+
+/* trunk_send.c */
+void trunk_stream_make_ready(struct trunk_stream *stream);
+int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t *header, size_t length,
+                       nghttp2_data_source *source, void *user_data);
+int trunk_on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *user_data);
+int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
+
+/* trunk_receive.c */
+void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks);
+void trunk_deliver_held(struct task *task);
+void trunk_held_drop(struct trunk_stream *stream);
+void trunk_ping_start(struct trunk *trunk);
+
+#endif

@@ -1,0 +1,258 @@
+/*
+ * What a trunk sends. Control frames go first, as nghttp2 orders them; then the streams that have bytes take turns,
+ * one DATA frame each, at most one data item being known to nghttp2 at a time. So the turn is ours to give (nghttp2's
+ * own order differs between versions), and an idle stream costs no data item. One thread.
+ */
+#include "mux/trunk_internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "mux/limits.h"
+#include "mux/memory.h"
+
+#define FRAME_HEADER_BYTES 9U
+#define FRAME_WORTH_BYTES  256U /* do not cut a stream's turn shorter than this just to fill a record */
+
+void trunk_stream_make_ready(struct trunk_stream *stream)
+{
+    struct trunk *trunk = stream->trunk;
+    if (!list_node_linked(&stream->ready)) {
+        list_append(&trunk->ready, &stream->ready);
+    }
+    trunk_want_send(trunk);
+}
+
+static ssize_t trunk_on_read(nghttp2_session *h2, int32_t id, uint8_t *into, size_t length, uint32_t *flags,
+                             nghttp2_data_source *source, void *user_data);
+
+static size_t size_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Bytes that the stream may put into one frame now; 0 also for a mere end. */
+static size_t trunk_turn_size(const struct trunk *trunk, const struct trunk_stream *stream)
+{
+    size_t queued = chain_bytes(&stream->queue);
+    int32_t stream_window = nghttp2_session_get_stream_remote_window_size(trunk->h2, stream->id);
+    int32_t trunk_window = nghttp2_session_get_remote_window_size(trunk->h2);
+    if (stream_window <= 0 || trunk_window <= 0) {
+        return 0;
+    }
+    size_t size = size_min(queued, size_min((size_t)stream_window, (size_t)trunk_window));
+    size = size_min(size, LIMIT_TRUNK_QUANTUM_BYTES);
+    return size_min(size, nghttp2_session_get_remote_settings(trunk->h2, NGHTTP2_SETTINGS_MAX_FRAME_SIZE));
+}
+
+enum turn_result { TURN_GIVEN, TURN_NONE, TURN_NO_SPACE, TURN_FAILED };
+
+/* Gives the next stream its turn: one DATA item becomes known to nghttp2. */
+static enum turn_result trunk_give_turn(struct trunk *trunk)
+{
+    bool trunk_window_open = nghttp2_session_get_remote_window_size(trunk->h2) > 0;
+    list_for_each(&trunk->ready, node) {
+        struct trunk_stream *stream = container_of(node, struct trunk_stream, ready);
+        size_t size = trunk_turn_size(trunk, stream);
+        bool ends = stream->output == STREAM_ENDING && chain_empty(&stream->queue);
+        if (size == 0 && !ends) {
+            if (trunk_window_open) {
+                list_remove(&stream->ready); /* its own window is shut: WINDOW_UPDATE makes it ready again */
+            }
+            continue;
+        }
+        size_t space = trunk->out_capacity - trunk->out_length;
+        if (space < FRAME_HEADER_BYTES + size_min(size, FRAME_WORTH_BYTES)) {
+            return TURN_NO_SPACE;
+        }
+        list_remove(&stream->ready);
+        trunk->turn = stream;
+        trunk->turn_bytes = size_min(size, space - FRAME_HEADER_BYTES);
+        bool last = stream->output == STREAM_ENDING && trunk->turn_bytes == chain_bytes(&stream->queue);
+        nghttp2_data_provider provider = {.source = {.ptr = stream}, .read_callback = trunk_on_read};
+        int failure =
+            nghttp2_submit_data(trunk->h2, last ? NGHTTP2_FLAG_END_STREAM : NGHTTP2_FLAG_NONE, stream->id, &provider);
+        if (failure == NGHTTP2_ERR_NOMEM) {
+            trunk->error = ERROR_NO_MEMORY;
+            return TURN_FAILED;
+        }
+        assert(failure == 0 && "one data item at a time, and only on streams that are open");
+        return TURN_GIVEN;
+    }
+    return TURN_NONE;
+}
+
+static ssize_t trunk_on_read(nghttp2_session *h2, int32_t id, uint8_t *into, size_t length, uint32_t *flags,
+                             nghttp2_data_source *source, void *user_data)
+{
+    struct trunk *trunk = user_data;
+    (void)h2;
+    (void)id;
+    (void)into;
+    (void)source;
+    if (trunk->turn == NULL) {
+        /* The stream was detached after its turn was given: nothing of it may be sent. */
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    if (trunk->turn_bytes > length) {
+        trunk->turn_bytes = length;
+    }
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    bool last = trunk->turn->output == STREAM_ENDING && trunk->turn_bytes == chain_bytes(&trunk->turn->queue);
+    if (!last) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    }
+    if (trunk->turn_bytes > 0) {
+        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    }
+    return (ssize_t)trunk->turn_bytes;
+}
+
+/* Writes a DATA frame straight from the stream's queue into the output. */
+int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t *header, size_t length,
+                       nghttp2_data_source *source, void *user_data)
+{
+    struct trunk *trunk = user_data;
+    struct trunk_stream *stream = trunk->turn;
+    (void)h2;
+    (void)frame;
+    (void)source;
+    assert(stream != NULL && trunk->out_length + FRAME_HEADER_BYTES + length <= trunk->out_capacity);
+    uint8_t *out = trunk->out + trunk->out_length;
+    memcpy(out, header, FRAME_HEADER_BYTES);
+    size_t copied = chain_copy(&stream->queue, 0, out + FRAME_HEADER_BYTES, length);
+    assert(copied == length);
+    (void)copied;
+    chain_consume(&stream->queue, length);
+    trunk->out_length += FRAME_HEADER_BYTES + length;
+    return 0;
+}
+
+static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
+{
+    struct trunk_stream *stream = trunk->turn;
+    if (stream == NULL || stream->id != frame->hd.stream_id) {
+        return;
+    }
+    trunk->turn = NULL;
+    if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+        stream_output_move(&stream->output, STREAM_ENDED);
+        if ((stream->flags & TRUNK_STREAM_INTERNAL) && stream->input != STREAM_ENDED) {
+            /* RFC 9113 section 8.1: the answer is complete, the rest of the request is not wanted. */
+            nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
+        }
+        return;
+    }
+    if (chain_empty(&stream->queue) && (stream->flags & TRUNK_STREAM_ABORTS)) {
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, stream->consumed);
+        return;
+    }
+    if (!chain_empty(&stream->queue) || stream->output == STREAM_ENDING) {
+        list_append(&trunk->ready, &stream->ready); /* behind all others */
+    }
+}
+
+int trunk_on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *user_data)
+{
+    struct trunk *trunk = user_data;
+    (void)h2;
+    switch (frame->hd.type) {
+    case NGHTTP2_DATA:
+        trunk_data_sent(trunk, frame);
+        break;
+    case NGHTTP2_GOAWAY:
+        if (frame->goaway.error_code != NGHTTP2_NO_ERROR && !trunk->goaway_sent) {
+            trunk_fail(trunk, ERROR_TRUNK_PROTOCOL); /* nghttp2 found the peer at fault */
+        }
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data)
+{
+    struct trunk *trunk = user_data;
+    (void)h2;
+    (void)error;
+    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+        struct trunk_stream *stream = trunk_stream_of(trunk, frame->hd.stream_id);
+        if (stream != NULL) {
+            stream->flags |= TRUNK_STREAM_UNPROCESSED; /* on_stream_close follows */
+        }
+    }
+    return 0;
+}
+
+/* Copies as much of the frame that nghttp2 made as there is space for; the rest is carried to the next call. */
+static void trunk_take_frame(struct trunk *trunk, const uint8_t *bytes, size_t length)
+{
+    size_t part = size_min(length, trunk->out_capacity - trunk->out_length);
+    memcpy(trunk->out + trunk->out_length, bytes, part);
+    trunk->out_length += part;
+    trunk->carry = bytes + part;
+    trunk->carry_length = length - part;
+}
+
+/* The acceptor's first frame is its SETTINGS: writes the real limit of streams into a copy (see trunk_submit_settings).
+ */
+static const uint8_t *trunk_announce_limit(struct trunk *trunk, const uint8_t *frame, size_t length)
+{
+    assert(length > FRAME_HEADER_BYTES && length <= sizeof(trunk->first_frame) && frame[3] == NGHTTP2_SETTINGS);
+    memcpy(trunk->first_frame, frame, length);
+    trunk->announced = 1;
+    for (uint8_t *entry = trunk->first_frame + FRAME_HEADER_BYTES; entry < trunk->first_frame + length; entry += 6) {
+        if (entry[0] == 0 && entry[1] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS) {
+            for (int i = 0; i < 4; i++) {
+                entry[2 + i] = (uint8_t)(trunk->settings.sessions_max >> (24 - 8 * i));
+            }
+        }
+    }
+    return trunk->first_frame;
+}
+
+static enum error_code trunk_fill(struct trunk *trunk)
+{
+    if (trunk->carry_length > 0) {
+        trunk_take_frame(trunk, trunk->carry, trunk->carry_length);
+    }
+    while (trunk->carry_length == 0 && trunk->out_length < trunk->out_capacity) {
+        const uint8_t *bytes = NULL;
+        ssize_t length = nghttp2_session_mem_send(trunk->h2, &bytes);
+        if (length < 0) {
+            return trunk_error_from_nghttp2((int)length);
+        }
+        if (length > 0) {
+            if (!trunk->announced && trunk->settings.role == TRUNK_ACCEPTOR) {
+                bytes = trunk_announce_limit(trunk, bytes, (size_t)length);
+            }
+            trunk_take_frame(trunk, bytes, (size_t)length);
+            continue;
+        }
+        switch (trunk_give_turn(trunk)) {
+        case TURN_GIVEN:
+            break;
+        case TURN_NONE:
+        case TURN_NO_SPACE:
+            return ERROR_NONE;
+        case TURN_FAILED:
+            return ERROR_NO_MEMORY;
+        }
+    }
+    return ERROR_NONE;
+}
+
+enum error_code trunk_send(struct trunk *trunk, uint8_t *into, size_t capacity, size_t *length)
+{
+    assert(!trunk->busy && "a trunk must not be asked to send from within its own events");
+    trunk->busy = 1;
+    trunk->out = into;
+    trunk->out_capacity = capacity;
+    trunk->out_length = 0;
+    enum error_code error = trunk_fill(trunk);
+    *length = trunk->out_length;
+    trunk->out = NULL;
+    trunk->busy = 0;
+    return error;
+}

@@ -1,0 +1,221 @@
+/* Client metadata: to fields and back, and what a peer may get wrong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "mux/memory.h"
+#include "mux/metadata.h"
+
+static void address_set(const char *text, struct address_compact *compact)
+{
+    struct address address;
+    assert_int_equal(address_parse(text, false, &address), ERROR_NONE);
+    address_pack(&address, compact);
+}
+
+static enum error_code parse(struct metadata_parser *parser, const char *const pairs[][2], size_t count)
+{
+    metadata_parse_begin(parser);
+    for (size_t i = 0; i < count; i++) {
+        metadata_parse_field(parser, pairs[i][0], strlen(pairs[i][0]), pairs[i][1], strlen(pairs[i][1]));
+    }
+    return metadata_parse_end(parser);
+}
+
+static void what_is_encoded_is_parsed_again(void **state)
+{
+    (void)state;
+    static uint8_t certificate[METADATA_CERTIFICATE_MAX];
+    for (size_t i = 0; i < sizeof(certificate); i++) {
+        certificate[i] = (uint8_t)(i * 7);
+    }
+    static const uint32_t lengths[] = {0, 1, 2, 3, 1000, METADATA_CERTIFICATE_MAX};
+    static const char *const clients[] = {"192.0.2.1:65535", "[2001:db8::1]:1"};
+    struct metadata_parser parser;
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        struct metadata metadata = {.service = "web.example:443",
+                                    .server_name = "www.example.com",
+                                    .alpn = "h2",
+                                    .tls_version = 0x0304,
+                                    .tls_suite = 0xc02b,
+                                    .certificate = certificate,
+                                    .certificate_length = lengths[i]};
+        address_set(clients[i % 2], &metadata.client);
+        address_set("198.51.100.1:443", &metadata.listener);
+        static char room[METADATA_ENCODE_BYTES + 4 * METADATA_CERTIFICATE_MAX / 3 + 8];
+        struct metadata_field fields[METADATA_FIELDS_MAX];
+        size_t count = 0;
+        assert_int_equal(metadata_encode(&metadata, room, sizeof(room), fields, &count), ERROR_NONE);
+        assert_memory_equal(fields[0].name, ":method", 7);
+        assert_memory_equal(fields[1].name, ":authority", 10);
+        metadata_parse_begin(&parser);
+        for (size_t k = 0; k < count; k++) {
+            metadata_parse_field(&parser, fields[k].name, fields[k].name_length, fields[k].value,
+                                 fields[k].value_length);
+        }
+        assert_int_equal(metadata_parse_end(&parser), ERROR_NONE);
+        struct metadata *copy = metadata_copy(&parser.view);
+        assert_non_null(copy);
+        assert_string_equal(copy->service, metadata.service);
+        assert_string_equal(copy->server_name, metadata.server_name);
+        assert_string_equal(copy->alpn, metadata.alpn);
+        assert_memory_equal(&copy->client, &metadata.client, sizeof(metadata.client));
+        assert_memory_equal(&copy->listener, &metadata.listener, sizeof(metadata.listener));
+        assert_int_equal(copy->tls_version, 0x0304);
+        assert_int_equal(copy->tls_suite, 0xc02b);
+        assert_int_equal(copy->certificate_length, lengths[i]);
+        if (lengths[i] > 0) {
+            assert_memory_equal(copy->certificate, certificate, lengths[i]);
+        }
+        memory_free(copy);
+    }
+    metadata_parser_dispose(&parser);
+}
+
+static void only_what_identifies_a_client_is_kept_out_of_the_header_table(void **state)
+{
+    (void)state;
+    struct metadata metadata = {.service = "echo", .server_name = "a", .alpn = "h2", .tls_version = 0x0304};
+    address_set("192.0.2.1:1", &metadata.client);
+    char room[METADATA_ENCODE_BYTES];
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    size_t count = 0;
+    assert_int_equal(metadata_encode(&metadata, room, sizeof(room), fields, &count), ERROR_NONE);
+    for (size_t i = 0; i < count; i++) {
+        bool forwarded = fields[i].name_length == 9 && memcmp(fields[i].name, "forwarded", 9) == 0;
+        assert_int_equal(fields[i].unique, forwarded);
+    }
+    assert_int_equal(count, 6);
+}
+
+static void names_that_no_field_can_carry_are_refused(void **state)
+{
+    (void)state;
+    char room[METADATA_ENCODE_BYTES];
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    size_t count = 0;
+    static const char *const wrong[] = {"a b", "a\nb", "a\x7f", "\xc3\xa9"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct metadata metadata = {.service = "echo", .server_name = wrong[i]};
+        assert_int_equal(metadata_encode(&metadata, room, sizeof(room), fields, &count), ERROR_INVALID);
+        metadata = (struct metadata){.service = wrong[i]};
+        assert_int_equal(metadata_encode(&metadata, room, sizeof(room), fields, &count), ERROR_INVALID);
+    }
+    struct metadata none = {.service = ""};
+    assert_int_equal(metadata_encode(&none, room, sizeof(room), fields, &count), ERROR_INVALID);
+    struct metadata tight = {.service = "echo", .tls_version = 0x0304};
+    assert_int_equal(metadata_encode(&tight, room, 8, fields, &count), ERROR_LIMIT);
+}
+
+static void each_malformed_field_is_found(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {":authority", "b"}, /* the second one */
+        {":authority", ""},
+        {"forwarded", "for=192.0.2.1"},
+        {"forwarded", "for=\"192.0.2.1\""},
+        {"forwarded", "for=\"192.0.2.1:99999\""},
+        {"forwarded", "for=\"[2001:db8::1\""},
+        {"forwarded", "for=\"unix:/tmp/x\""},
+        {"forwarded", "for=\"192.0.2.1:1\", for=\"192.0.2.2:1\""},
+        {"forwarded", "by=\"192.0.2.1:1\""},
+        {"forwarded", ""},
+        {"client-cert", "AAAA"},
+        {"client-cert", "::"},
+        {"client-cert", ":A*A=:"},
+        {"trunkline-sni", ""},
+        {"trunkline-sni", "a b"},
+        {"trunkline-alpn", "\x01"},
+        {"trunkline-tls", "version=0304"},
+        {"trunkline-tls", "version=03g4;suite=1301"},
+        {"trunkline-tls", "version=0304;suite=13011"},
+    };
+    struct metadata_parser parser;
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        const char *const pairs[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {wrong[i][0], wrong[i][1]}};
+        assert_int_equal(parse(&parser, pairs, 3), ERROR_BAD_METADATA);
+    }
+    /* And the parser is as good as new after each. */
+    const char *const good[][2] = {
+        {":method", "CONNECT"}, {":authority", "a"}, {"forwarded", "FOR=\"192.0.2.1:1\";proto=https"}, {"x-other", ""}};
+    assert_int_equal(parse(&parser, good, 4), ERROR_NONE);
+    assert_int_equal(parser.view.client.port, 1);
+    metadata_parser_dispose(&parser);
+}
+
+static void what_is_no_connect_is_told_first(void **state)
+{
+    (void)state;
+    struct metadata_parser parser;
+    assert_int_equal(metadata_parser_init(&parser, 200), ERROR_NONE);
+    const char *const get[][2] = {{":method", "GET"}, {":path", "/"}, {":scheme", "https"}, {":authority", "a b"}};
+    assert_int_equal(parse(&parser, get, 4), ERROR_METHOD_NOT_ALLOWED);
+    const char *const nothing[][2] = {{":method", "CONNECT"}};
+    assert_int_equal(parse(&parser, nothing, 1), ERROR_BAD_METADATA);
+    metadata_parser_dispose(&parser);
+}
+
+static void the_limit_of_header_bytes_counts_what_is_unknown_too(void **state)
+{
+    (void)state;
+    struct metadata_parser parser;
+    assert_int_equal(metadata_parser_init(&parser, 200), ERROR_NONE);
+    const char *const pairs[][2] = {
+        {":method", "CONNECT"}, {":authority", "a"}, {"x-a", "0123456789"}, {"x-b", "0123456789"}};
+    assert_int_equal(parse(&parser, pairs, 3), ERROR_NONE); /* 46 + 43 + 45 */
+    assert_int_equal(parse(&parser, pairs, 4), ERROR_NONE); /* 179 */
+    static char large[80];
+    memset(large, 'x', sizeof(large) - 1);
+    const char *const over[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-sni", large}};
+    assert_int_equal(parse(&parser, over, 3), ERROR_METADATA_TOO_LARGE);
+    metadata_parser_dispose(&parser);
+}
+
+static void a_long_service_name_is_refused(void **state)
+{
+    (void)state;
+    char name[METADATA_SERVICE_MAX + 2];
+    memset(name, 'a', sizeof(name) - 1);
+    name[sizeof(name) - 1] = 0;
+    struct metadata_parser parser;
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    const char *const pairs[][2] = {{":method", "CONNECT"}, {":authority", name}};
+    assert_int_equal(parse(&parser, pairs, 2), ERROR_BAD_METADATA);
+    name[METADATA_SERVICE_MAX] = 0;
+    assert_int_equal(parse(&parser, pairs, 2), ERROR_NONE);
+    metadata_parser_dispose(&parser);
+}
+
+static void a_copy_that_finds_no_memory_is_null(void **state)
+{
+    (void)state;
+    struct metadata metadata = {.service = "a", .server_name = "b", .alpn = "c"};
+    struct metadata_parser parser;
+    memory_fail_at(1);
+    assert_null(metadata_copy(&metadata));
+    memory_fail_at(1);
+    assert_int_equal(metadata_parser_init(&parser, 100), ERROR_NO_MEMORY);
+    memory_fail_at(0);
+    metadata_parser_dispose(&parser);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_encoded_is_parsed_again),
+        cmocka_unit_test(only_what_identifies_a_client_is_kept_out_of_the_header_table),
+        cmocka_unit_test(names_that_no_field_can_carry_are_refused),
+        cmocka_unit_test(each_malformed_field_is_found),
+        cmocka_unit_test(what_is_no_connect_is_told_first),
+        cmocka_unit_test(the_limit_of_header_bytes_counts_what_is_unknown_too),
+        cmocka_unit_test(a_long_service_name_is_refused),
+        cmocka_unit_test(a_copy_that_finds_no_memory_is_null),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
