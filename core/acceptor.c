@@ -6,8 +6,7 @@
 
 #include "mux/memory.h"
 
-enum error_code core_acceptor_bind(struct core_acceptor *acceptor, char *const *addresses, size_t count,
-                                   size_t *failed)
+enum error_code core_acceptor_bind(struct core_acceptor *acceptor, char *const *addresses, size_t count, size_t *failed)
 {
     enum error_code error = ERROR_NONE;
 

@@ -240,7 +240,9 @@ static int core_bind(struct core *core)
         return PROCESS_EXIT_OK;
     }
     core_complain("cannot listen on %s: %s", core->settings.listens[failed],
-                  error == ERROR_SYSTEM && errno != 0 ? strerror(errno) : error_text(error));
+                  error == ERROR_UNREACHABLE && errno == EADDRNOTAVAIL ? "not an address of this machine"
+                  : error == ERROR_SYSTEM && errno != 0                ? strerror(errno)
+                                                                       : error_text(error));
     return error == ERROR_NO_MEMORY ? PROCESS_EXIT_FAILURE : PROCESS_EXIT_ADDRESS;
 }
 

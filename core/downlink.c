@@ -10,15 +10,15 @@ static struct core_downlink *downlink_of(struct link *link)
     return container_of(link, struct core_downlink, link);
 }
 
-static void downlink_log_refused(struct core_worker *worker, const char *peer, const char *name,
-                                 enum error_code error)
+static void downlink_log_refused(struct core_worker *worker, const char *peer, const char *name, enum error_code error)
 {
     uint64_t suppressed = 0;
 
     worker->counters.trunks_refused++;
     if (log_counter_allow(&worker->trunk_refusals, worker->scheduler->now_us, &suppressed)) {
         LOG(LOG_WARNING, "trunk-refused", LOG_TEXT("peer", peer), LOG_TEXT("name", name[0] != '\0' ? name : NULL),
-            LOG_ERROR_CODE(error), LOG_INTEGER("refused", worker->trunk_refusals.total), LOG_INTEGER("suppressed", suppressed));
+            LOG_ERROR_CODE(error), LOG_INTEGER("refused", worker->trunk_refusals.total),
+            LOG_INTEGER("suppressed", suppressed));
     }
 }
 
@@ -26,8 +26,8 @@ static void downlink_log_down(const struct core_downlink *downlink, enum error_c
 {
     const struct core_worker *worker = downlink->origin.worker;
     uint64_t up_ms = (worker->scheduler->now_us - downlink->up_since_us) / 1000U;
-    enum log_level level = error == ERROR_NONE || error == ERROR_PEER_CLOSED || error == ERROR_SHUTDOWN ? LOG_INFO
-                                                                                                         : LOG_WARNING;
+    enum log_level level =
+        error == ERROR_NONE || error == ERROR_PEER_CLOSED || error == ERROR_SHUTDOWN ? LOG_INFO : LOG_WARNING;
 
     LOG(level, "trunk-down", LOG_TEXT("peer", downlink->origin.peer), LOG_TEXT("name", downlink->name),
         LOG_HEX("trunk", downlink->id), LOG_ERROR_CODE(error), LOG_INTEGER("sessions", downlink->origin.opened),
@@ -69,7 +69,7 @@ static enum error_code downlink_on_established(struct link *link)
     return downlink_name_allowed(downlink->origin.worker->settings, &info) ? ERROR_NONE : ERROR_TLS_CERTIFICATE;
 }
 
-static void downlink_on_greeted(struct link *link, uint32_t edge_worker)
+static bool downlink_on_greeted(struct link *link, uint32_t edge_worker)
 {
     struct core_downlink *downlink = downlink_of(link);
     struct core_worker *worker = downlink->origin.worker;
@@ -77,9 +77,10 @@ static void downlink_on_greeted(struct link *link, uint32_t edge_worker)
     downlink->edge_worker = edge_worker;
     if (worker->state == CORE_WORKER_RUNNING && worker->events->route != NULL &&
         worker->events->route(worker, downlink)) {
-        return;
+        return true;
     }
     core_downlink_open_trunk(downlink);
+    return false;
 }
 
 static void downlink_on_closed(struct link *link, enum error_code error)

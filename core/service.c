@@ -92,8 +92,7 @@ static enum error_code service_setup(struct core_service *service, const struct 
         argument = plugin.argument;
     }
     if (service->handler == NULL) {
-        snprintf(fault->text, sizeof(fault->text), "service %s: no handler named %s", service->name,
-                 settings->handler);
+        snprintf(fault->text, sizeof(fault->text), "service %s: no handler named %s", service->name, settings->handler);
         memory_free(service->name);
         return ERROR_CONFIGURATION;
     }
@@ -194,8 +193,7 @@ const struct core_service *core_service_find(const struct core_services *service
     const struct core_service *service = service_find(services, authority, length);
     const char *colon = strrchr(authority, ':');
 
-    if (service != NULL || colon == NULL || colon[1] == '\0' ||
-        strspn(colon + 1, "0123456789") != strlen(colon + 1)) {
+    if (service != NULL || colon == NULL || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1)) {
         return service;
     }
     return service_find(services, authority, (size_t)(colon - authority));

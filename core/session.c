@@ -22,8 +22,9 @@ static const bool session_moves[SESSION_STATE_COUNT][SESSION_STATE_COUNT] = {
 const char *session_state_name(enum session_state state)
 {
     static const char *const names[SESSION_STATE_COUNT] = {
-        [SESSION_ARRIVED] = "arrived",     [SESSION_EXPECT_ANSWER] = "expect-answer", [SESSION_OPEN] = "open",
-        [SESSION_LINGERING] = "lingering", [SESSION_CLOSING] = "closing",             [SESSION_CLOSED] = "closed",
+        [SESSION_ARRIVED] = "arrived", [SESSION_EXPECT_ANSWER] = "expect-answer",
+        [SESSION_OPEN] = "open",       [SESSION_LINGERING] = "lingering",
+        [SESSION_CLOSING] = "closing", [SESSION_CLOSED] = "closed",
     };
     return (unsigned)state < SESSION_STATE_COUNT ? names[state] : "unknown";
 }

@@ -55,13 +55,11 @@ void session_resources_stop(trunkline_session *session)
     if (resources == NULL) {
         return;
     }
-    list_for_each(&resources->timers, node)
-    {
+    list_for_each(&resources->timers, node) {
         trunkline_timer_stop(container_of(node, struct trunkline_timer, node));
     }
     /* Before `closed`, in which the handler closes its descriptors: their numbers may belong to others after. */
-    list_for_each(&resources->watches, node)
-    {
+    list_for_each(&resources->watches, node) {
         session_watch_stop(container_of(node, struct trunkline_watch, node));
     }
     reference_detach(&resources->reference);
@@ -75,12 +73,10 @@ void session_resources_free(trunkline_session *session)
         return;
     }
     session_resources_stop(session);
-    list_for_each(&resources->timers, node)
-    {
+    list_for_each(&resources->timers, node) {
         memory_free(container_of(node, struct trunkline_timer, node));
     }
-    list_for_each(&resources->watches, node)
-    {
+    list_for_each(&resources->watches, node) {
         memory_free(container_of(node, struct trunkline_watch, node));
     }
     memory_free(resources);

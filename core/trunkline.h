@@ -36,13 +36,13 @@ typedef struct trunkline_watch trunkline_watch;
 
 /* Why a session was closed. */
 typedef enum trunkline_reason {
-    TRUNKLINE_REASON_DONE = 0,      /* both directions ended cleanly */
-    TRUNKLINE_REASON_REFUSED = 1,   /* the handler refused it */
-    TRUNKLINE_REASON_ABORTED = 2,   /* the handler aborted it */
-    TRUNKLINE_REASON_RESET = 3,     /* the client (or its edge) reset it, or went away without a clean end */
-    TRUNKLINE_REASON_TRUNK_LOST = 4,/* the connection to the edge is gone */
-    TRUNKLINE_REASON_SHUTDOWN = 5,  /* the core is stopping */
-    TRUNKLINE_REASON_NO_MEMORY = 6, /* memory ran out for it; the client sees a reset */
+    TRUNKLINE_REASON_DONE = 0,       /* both directions ended cleanly */
+    TRUNKLINE_REASON_REFUSED = 1,    /* the handler refused it */
+    TRUNKLINE_REASON_ABORTED = 2,    /* the handler aborted it */
+    TRUNKLINE_REASON_RESET = 3,      /* the client (or its edge) reset it, or went away without a clean end */
+    TRUNKLINE_REASON_TRUNK_LOST = 4, /* the connection to the edge is gone */
+    TRUNKLINE_REASON_SHUTDOWN = 5,   /* the core is stopping */
+    TRUNKLINE_REASON_NO_MEMORY = 6,  /* memory ran out for it; the client sees a reset */
 } trunkline_reason;
 
 /* "done", "refused", ... Static. Any thread. */
@@ -115,14 +115,14 @@ TRUNKLINE_API void *trunkline_get_data(const trunkline_session *session);
 
 /* What the edge tells of the client. Texts are never NULL; they live as long as the session. */
 typedef struct trunkline_client {
-    const char *service;          /* the name that the edge asked for */
-    const char *address;          /* "192.0.2.1:50000" or "[2001:db8::1]:50000"; "" unknown */
-    const char *listener;         /* the edge's address that the client connected to; "" unknown */
-    const char *server_name;      /* SNI; "" none */
-    const char *alpn;             /* the application protocol chosen; "" none */
-    uint16_t tls_version;         /* 0x0304 TLS 1.3, 0x0303 TLS 1.2; 0 unknown */
-    uint16_t tls_suite;           /* IANA number; 0 unknown */
-    const uint8_t *certificate;   /* the client's verified certificate, DER; NULL none */
+    const char *service;        /* the name that the edge asked for */
+    const char *address;        /* "192.0.2.1:50000" or "[2001:db8::1]:50000"; "" unknown */
+    const char *listener;       /* the edge's address that the client connected to; "" unknown */
+    const char *server_name;    /* SNI; "" none */
+    const char *alpn;           /* the application protocol chosen; "" none */
+    uint16_t tls_version;       /* 0x0304 TLS 1.3, 0x0303 TLS 1.2; 0 unknown */
+    uint16_t tls_suite;         /* IANA number; 0 unknown */
+    const uint8_t *certificate; /* the client's verified certificate, DER; NULL none */
     size_t certificate_length;
 } trunkline_client;
 
@@ -143,10 +143,9 @@ TRUNKLINE_API void trunkline_timer_free(trunkline_timer **timer);
  * the session after `closed`. NULL and errno when it cannot be watched. */
 #define TRUNKLINE_READABLE 1u /* readable, ended or failed */
 #define TRUNKLINE_WRITABLE 2u /* writable, connected or failed */
-TRUNKLINE_API trunkline_watch *trunkline_watch_new(trunkline_session *session, int fd,
-                                                   void (*ready)(trunkline_session *session, unsigned events,
-                                                                 void *argument),
-                                                   void *argument);
+TRUNKLINE_API trunkline_watch *
+trunkline_watch_new(trunkline_session *session, int fd,
+                    void (*ready)(trunkline_session *session, unsigned events, void *argument), void *argument);
 TRUNKLINE_API void trunkline_watch_free(trunkline_watch **watch);
 
 /* A handle by which other threads reach a session; it outlives the session. NULL when memory is out. Reference

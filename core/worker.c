@@ -87,8 +87,7 @@ void core_worker_drain(struct core_worker *worker)
         return;
     }
     worker->state = CORE_WORKER_DRAINING;
-    list_for_each(&worker->downlinks, node)
-    {
+    list_for_each(&worker->downlinks, node) {
         core_downlink_drain(container_of(node, struct core_downlink, node));
     }
     scheduler_defer(worker->scheduler, &worker->settle);
@@ -101,12 +100,10 @@ void core_worker_stop(struct core_worker *worker)
     }
     worker->state = CORE_WORKER_STOPPING;
     /* Their streams are gone: no trunk would end these. */
-    list_for_each(&worker->lingering, session_node)
-    {
+    list_for_each(&worker->lingering, session_node) {
         session_close(container_of(session_node, trunkline_session, node), TRUNKLINE_REASON_SHUTDOWN);
     }
-    list_for_each(&worker->downlinks, node)
-    {
+    list_for_each(&worker->downlinks, node) {
         core_downlink_close(container_of(node, struct core_downlink, node), ERROR_SHUTDOWN);
     }
     scheduler_defer(worker->scheduler, &worker->settle);

@@ -14,9 +14,12 @@
 /* ------------------------------------------------------------------------------------------------ states */
 
 static const char *const state_names[EDGE_CLIENT_STATE_COUNT] = {
-    [EDGE_CLIENT_EXPECT_HANDSHAKE] = "expect-handshake", [EDGE_CLIENT_EXPECT_TRUNK] = "expect-trunk",
-    [EDGE_CLIENT_EXPECT_ANSWER] = "expect-answer",       [EDGE_CLIENT_RELAYING] = "relaying",
-    [EDGE_CLIENT_LINGERING] = "lingering",               [EDGE_CLIENT_CLOSED] = "closed",
+    [EDGE_CLIENT_EXPECT_HANDSHAKE] = "expect-handshake",
+    [EDGE_CLIENT_EXPECT_TRUNK] = "expect-trunk",
+    [EDGE_CLIENT_EXPECT_ANSWER] = "expect-answer",
+    [EDGE_CLIENT_RELAYING] = "relaying",
+    [EDGE_CLIENT_LINGERING] = "lingering",
+    [EDGE_CLIENT_CLOSED] = "closed",
 };
 
 #define MOVE(state) (1U << EDGE_CLIENT_##state)
@@ -191,8 +194,8 @@ static void edge_client_log(struct edge_client *client, enum log_level level, st
     }
     int alert = tls_last_alert(&client->tls);
     LOG(level, event, LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
-        LOG_TEXT("sni", info.server_name != NULL && info.server_name[0] != 0 ? info.server_name : NULL), LOG_INTEGER("status", status), LOG_INTEGER("alert", alert),
-        LOG_INTEGER("suppressed", suppressed));
+        LOG_TEXT("sni", info.server_name != NULL && info.server_name[0] != 0 ? info.server_name : NULL),
+        LOG_INTEGER("status", status), LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
 }
 
 void edge_client_failed(struct edge_client *client, enum error_code error)
@@ -217,6 +220,11 @@ void edge_client_failed(struct edge_client *client, enum error_code error)
             LOG(LOG_DEBUG, "client-lost", LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error));
         } else {
             edge_client_log(client, LOG_INFO, &relay->log_failed, "client-failed", error, 0);
+        }
+        if (error == ERROR_TRUNCATED && trunk_stream_attached(&client->stream)) {
+            /* What came before was good: it is delivered, and then the end that is none. */
+            trunk_stream_abort(&client->stream, TRUNK_CODE_CONNECT_ERROR);
+            relay_settle_later(relay);
         }
         edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
         break;
@@ -424,8 +432,8 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
         return;
     }
     /* RFC 9113 section 8.1: NO_ERROR after END_STREAM means only that the rest of the client's bytes is not wanted. */
-    bool unwanted = error == ERROR_PEER_RESET && detail == TRUNK_CODE_NO_ERROR &&
-                    client->output_half != EDGE_CLIENT_HALF_OPEN;
+    bool unwanted =
+        error == ERROR_PEER_RESET && detail == TRUNK_CODE_NO_ERROR && client->output_half != EDGE_CLIENT_HALF_OPEN;
     if (error != ERROR_NONE && !unwanted) {
         edge_client_stream_lost(client, error, detail);
         return;
@@ -476,6 +484,10 @@ void edge_client_ready(struct transport *transport, unsigned events)
     struct edge_client *client = container_of(transport, struct edge_client, slot);
     if (events & TRANSPORT_WRITABLE) {
         edge_client_pump_output(client);
+    }
+    if ((events & TRANSPORT_BROKEN) && edge_client_reading_paused(client)) {
+        edge_client_failed(client, ERROR_PEER_RESET); /* no read would find it soon */
+        return;
     }
     if (events & TRANSPORT_READABLE) {
         edge_client_pump_input(client);

@@ -58,27 +58,27 @@ enum edge_client_half {
 /* Every byte here is paid for by every idle client: see the budget in docs/SIZING.md before adding one. */
 struct edge_client {
     struct relay *relay;
-    struct list_node node;         /* in relay->clients, or in relay->waiting while EXPECT_TRUNK */
-    union transport_slot slot;     /* to the client */
+    struct list_node node;     /* in relay->clients, or in relay->waiting while EXPECT_TRUNK */
+    union transport_slot slot; /* to the client */
     struct tls_session tls;
-    struct trunk_stream stream;    /* attached from EXPECT_ANSWER on, until both directions have ended */
-    struct outbox outbox;          /* ciphertext that the transport did not take; empty when idle */
-    struct chain input;            /* plaintext that came with the handshake, before the core's answer */
-    struct chain output;           /* plaintext from the core that waits for the transport; within the window */
-    struct timer timer;            /* one at a time: handshake, trunk and answer, linger; unarmed while RELAYING */
-    struct task task;              /* reads on, or frees a CLOSED client */
+    struct trunk_stream stream; /* attached from EXPECT_ANSWER on, until both directions have ended */
+    struct outbox outbox;       /* ciphertext that the transport did not take; empty when idle */
+    struct chain input;         /* plaintext that came with the handshake, before the core's answer */
+    struct chain output;        /* plaintext from the core that waits for the transport; within the window */
+    struct timer timer;         /* one at a time: handshake, trunk and answer, linger; unarmed while RELAYING */
+    struct task task;           /* reads on, or frees a CLOSED client */
     struct address_compact peer;
-    struct address_compact local;  /* the address that it connected to */
-    uint32_t encrypted_bytes;      /* of plaintext from the core whose ciphertext the transport has not yet taken:
-                                      consumed on the stream when the outbox is empty */
-    uint16_t listener;             /* index into the settings */
-    uint8_t state;                 /* enum edge_client_state; changed by edge_client_move only */
-    uint8_t input_half;            /* enum edge_client_half */
+    struct address_compact local; /* the address that it connected to */
+    uint32_t encrypted_bytes;     /* of plaintext from the core whose ciphertext the transport has not yet taken:
+                                     consumed on the stream when the outbox is empty */
+    uint16_t listener;            /* index into the settings */
+    uint8_t state;                /* enum edge_client_state; changed by edge_client_move only */
+    uint8_t input_half;           /* enum edge_client_half */
     uint8_t output_half;
-    uint8_t attempts;              /* CONNECTs sent */
-    uint8_t failure;               /* enum error_code met within a TLS event, handled after it */
-    uint8_t spoiled;               /* LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
-    uint8_t peer_finished;         /* the client's FIN was read: nothing more comes */
+    uint8_t attempts;      /* CONNECTs sent */
+    uint8_t failure;       /* enum error_code met within a TLS event, handled after it */
+    uint8_t spoiled;       /* LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
+    uint8_t peer_finished; /* the client's FIN was read: nothing more comes */
 };
 
 /* CONNECTs sent at most, when cores answer that they did not process them. */
@@ -142,6 +142,9 @@ void edge_client_failed(struct edge_client *client, enum error_code error);
 
 /* The same, with an alert first: the failure is not TLS's own. */
 void edge_client_abort(struct edge_client *client, enum edge_alert alert, enum error_code error);
+
+/* Nothing is read from the client now, as its stream has no room or awaits its answer. */
+bool edge_client_reading_paused(struct edge_client *client);
 
 /* Both directions may have ended: lingers if so. */
 void edge_client_settle(struct edge_client *client);

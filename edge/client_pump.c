@@ -174,7 +174,8 @@ void edge_client_pump_early(struct edge_client *client)
 static void edge_client_on_output(struct tls_session *tls, const uint8_t *bytes, size_t length)
 {
     struct edge_client *client = container_of(tls, struct edge_client, tls);
-    enum error_code error = outbox_add(&client->outbox, &client->relay->scratch, &client->slot.transport, bytes, length);
+    enum error_code error =
+        outbox_add(&client->outbox, &client->relay->scratch, &client->slot.transport, bytes, length);
     if (error != ERROR_NONE && client->failure == ERROR_NONE) {
         client->failure = (uint8_t)error;
     }
@@ -249,6 +250,11 @@ static size_t edge_client_read_limit(struct edge_client *client)
     return room < RELAY_READ_MIN_BYTES ? RELAY_READ_MIN_BYTES : room;
 }
 
+bool edge_client_reading_paused(struct edge_client *client)
+{
+    return edge_client_read_limit(client) == 0;
+}
+
 /* The client's FIN. */
 static void edge_client_input_finished(struct edge_client *client)
 {
@@ -296,8 +302,7 @@ void edge_client_pump_input(struct edge_client *client)
         if (limit == 0) {
             return;
         }
-        enum error_code error =
-            transport_read(&client->slot.transport, client->relay->scratch.input, limit, &length);
+        enum error_code error = transport_read(&client->slot.transport, client->relay->scratch.input, limit, &length);
         if (error == ERROR_WOULD_BLOCK) {
             return;
         }

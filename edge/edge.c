@@ -45,7 +45,8 @@ static void edge_complain(const char *format, ...)
     (void)fprintf(stderr, "trunkline-edge: %s\n", line);
 }
 
-static enum process_exit edge_exit_for(enum error_code error)
+/* An enum process_exit. */
+static int edge_exit_for(enum error_code error)
 {
     switch (error) {
     case ERROR_NONE:
@@ -352,7 +353,7 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
     sum->bytes_to_clients += worker->bytes_to_clients;
 }
 
-static enum process_exit edge_finish(struct edge *edge)
+static int edge_finish(struct edge *edge)
 {
     struct relay_counters sum = {0};
     for (uint32_t i = 0; i < edge->worker_count; i++) {

@@ -127,8 +127,7 @@ void pool_settle(struct pool *pool)
     for (size_t i = 0; i < pool->place_count; i++) {
         pool_settle_uplink(pool->places[i].current); /* draining in its place: there was no memory for another */
     }
-    list_for_each(&pool->draining, node)
-    {
+    list_for_each(&pool->draining, node) {
         pool_settle_uplink(container_of(node, struct uplink, node));
     }
 }
@@ -158,8 +157,7 @@ void pool_close(struct pool *pool)
         pool_close_uplink(pool->places[i].current);
         pool_close_uplink(pool->places[i].successor);
     }
-    list_for_each(&pool->draining, node)
-    {
+    list_for_each(&pool->draining, node) {
         pool_close_uplink(container_of(node, struct uplink, node));
     }
 }

@@ -31,11 +31,11 @@ struct pool {
     size_t core_count;
     struct pool_place *places;
     size_t place_count;
-    struct list draining;    /* uplinks without a place */
-    uint64_t numbered;       /* trunks dialled so far; each has its number in the log */
-    size_t links;            /* links that are not closed yet, whatever their state */
-    size_t first;            /* where the next pick starts to look: equals take turns */
-    bool closing;            /* nothing is dialled any more */
+    struct list draining; /* uplinks without a place */
+    uint64_t numbered;    /* trunks dialled so far; each has its number in the log */
+    size_t links;         /* links that are not closed yet, whatever their state */
+    size_t first;         /* where the next pick starts to look: equals take turns */
+    bool closing;         /* nothing is dialled any more */
 };
 
 /* ERROR_NO_MEMORY; ERROR_CONFIGURATION for a core whose name cannot be told from its address. */

@@ -72,8 +72,7 @@ static void relay_settle(struct task *task)
 
 static void relay_reset_all(struct relay *relay, struct list *list)
 {
-    list_for_each(list, node)
-    {
+    list_for_each(list, node) {
         struct edge_client *client = container_of(node, struct edge_client, node);
         if (client->state != EDGE_CLIENT_LINGERING && client->state != EDGE_CLIENT_CLOSED &&
             client->state != EDGE_CLIENT_EXPECT_HANDSHAKE) {

@@ -64,7 +64,7 @@ struct relay_settings {
 /* Totals since the start. Live numbers are relay->client_count and so on. */
 struct relay_counters {
     uint64_t clients_accepted;
-    uint64_t clients_over_limit;   /* closed at once: sessions or handshakes were at their limit */
+    uint64_t clients_over_limit; /* closed at once: sessions or handshakes were at their limit */
     uint64_t handshakes_completed;
     uint64_t handshakes_failed;    /* timeouts included */
     uint64_t sessions_opened;      /* the core accepted */
@@ -91,24 +91,24 @@ struct relay {
     struct scratch scratch;
     struct slab client_slab;
     struct pool pool;
-    struct list clients;  /* all that do not wait for a trunk */
-    struct list waiting;  /* clients that wait for a trunk, the longest wait first */
-    size_t client_count;  /* in both lists */
-    size_t handshakes;    /* of them, clients that have not finished TLS */
+    struct list clients; /* all that do not wait for a trunk */
+    struct list waiting; /* clients that wait for a trunk, the longest wait first */
+    size_t client_count; /* in both lists */
+    size_t handshakes;   /* of them, clients that have not finished TLS */
     uint32_t sessions_max;
     uint32_t handshakes_max;
     uint32_t worker;
     uint32_t edge_worker;
     uint8_t state;
-    struct task settle;   /* after streams or clients went: serve those who wait, close what is done */
-    struct timer drain;   /* DRAINING: when to reset who is left */
+    struct task settle; /* after streams or clients went: serve those who wait, close what is done */
+    struct timer drain; /* DRAINING: when to reset who is left */
     struct random_state random;
     struct relay_counters counters;
     struct log_counter log_limit;     /* clients over a limit */
     struct log_counter log_handshake; /* failed handshakes */
     struct log_counter log_refused;
-    struct log_counter log_failed;    /* established clients that broke TLS */
-    struct log_counter log_trunk;     /* trunks that fail or are refused */
+    struct log_counter log_failed; /* established clients that broke TLS */
+    struct log_counter log_trunk;  /* trunks that fail or are refused */
 };
 
 /* ERROR_NO_MEMORY, ERROR_CONFIGURATION (a core without a host name). The scheduler must outlive the relay. */

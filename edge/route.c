@@ -31,8 +31,7 @@ static bool route_matches(const struct edge_settings *settings, const struct edg
     return route->alpn == NULL || strcmp(route->alpn, alpn) == 0;
 }
 
-const char *route_find(const struct edge_settings *settings, size_t listener, const char *server_name,
-                       const char *alpn)
+const char *route_find(const struct edge_settings *settings, size_t listener, const char *server_name, const char *alpn)
 {
     for (size_t i = 0; i < settings->route_count; i++) {
         if (route_matches(settings, &settings->routes[i], listener, server_name, alpn)) {

@@ -36,7 +36,8 @@ static void uplink_move(struct uplink *uplink, enum uplink_state to)
         return;
     }
     assert((legal_moves[uplink->state] & (1U << to)) && "an uplink made a move that its diagram does not have");
-    LOG(LOG_DEBUG, "trunk-state", LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number), LOG_TEXT("from", state_names[uplink->state]),
+    LOG(LOG_DEBUG, "trunk-state", LOG_INTEGER("worker", uplink->pool->relay->worker),
+        LOG_INTEGER("trunk", uplink->number), LOG_TEXT("from", state_names[uplink->state]),
         LOG_TEXT("to", state_names[to]));
     uplink->state = (uint8_t)to;
 }
@@ -82,7 +83,7 @@ uint32_t uplink_failures_after(const struct uplink *uplink)
 
 /* ------------------------------------------------------------------------------------------------ events */
 
-static void uplink_log_down(struct uplink *uplink, enum error_code error, int64_t retry_ms)
+static void uplink_log_down(struct uplink *uplink, enum error_code error, bool was_up, int64_t retry_ms)
 {
     struct relay *relay = uplink->pool->relay;
     uint64_t suppressed = 0;
@@ -94,9 +95,14 @@ static void uplink_log_down(struct uplink *uplink, enum error_code error, int64_
     if (!log_counter_allow(&relay->log_trunk, relay->scheduler->now_us, &suppressed)) {
         return;
     }
-    bool refused = error == ERROR_TLS_CERTIFICATE || error == ERROR_TLS_ALERT;
+    /* In TLS 1.3 a client's certificate is judged when its side of the handshake is over already (RFC 8446
+     * section 4.6), and the alert can be lost behind the reset of the connection. */
+    bool ended_early = !was_up && uplink->greeted && error != ERROR_TIMEOUT;
+    bool refused = ended_early || error == ERROR_TLS_CERTIFICATE || error == ERROR_TLS_ALERT;
     LOG(LOG_WARNING, refused ? "trunk-refused" : "trunk-down", LOG_TEXT("peer", uplink_core_address(uplink)),
-        LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number), LOG_ERROR_CODE(error), LOG_TEXT("text", error_text(error)),
+        LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number), LOG_ERROR_CODE(error),
+        LOG_TEXT("text",
+                 ended_early ? "the core ended it at once; does it accept the trunk certificate?" : error_text(error)),
         LOG_INTEGER("retry_ms", retry_ms), LOG_INTEGER("suppressed", suppressed));
 }
 
@@ -120,16 +126,18 @@ static void uplink_over(struct uplink *uplink, enum error_code error)
         relay->counters.trunks_down++;
     }
     if (pool->closing) {
-        uplink_log_down(uplink, error, 0);
+        if (was_up) {
+            uplink_log_down(uplink, ERROR_NONE, was_up, 0);
+        }
         uplink_move(uplink, UPLINK_IDLE);
     } else if (uplink->state == UPLINK_DRAINING && error == ERROR_NONE) {
-        uplink_log_down(uplink, error, 0);
+        uplink_log_down(uplink, error, was_up, 0);
         if (!pool_uplink_over(pool, uplink)) {
             uplink_wait(uplink);
         }
     } else if (!pool_uplink_over(pool, uplink)) {
         int64_t wait = (int64_t)uplink_wait(uplink);
-        uplink_log_down(uplink, error, wait);
+        uplink_log_down(uplink, error, was_up, wait);
     }
     relay_settle_later(relay);
 }
@@ -148,7 +156,8 @@ static void uplink_trunk_ready(void *owner)
     }
     scheduler_disarm(relay->scheduler, &uplink->timer);
     uplink_move(uplink, UPLINK_UP);
-    LOG(LOG_INFO, "trunk-up", LOG_TEXT("peer", uplink_core_address(uplink)), LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number),
+    LOG(LOG_INFO, "trunk-up", LOG_TEXT("peer", uplink_core_address(uplink)),
+        LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number),
         LOG_INTEGER("connect_ms", (relay->scheduler->now_us - uplink->since_us) / 1000U));
     uplink->since_us = relay->scheduler->now_us;
     relay->counters.trunks_up++;
@@ -159,7 +168,8 @@ static void uplink_trunk_goaway(void *owner, uint32_t code)
 {
     struct uplink *uplink = owner;
     LOG(LOG_INFO, "trunk-goaway", LOG_TEXT("peer", uplink_core_address(uplink)),
-        LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number), LOG_INTEGER("code", code));
+        LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number),
+        LOG_INTEGER("code", code));
     if (uplink->state == UPLINK_UP) {
         pool_uplink_goaway(uplink->pool, uplink);
     } else if (uplink->state == UPLINK_CONNECTING) {
@@ -182,6 +192,7 @@ static enum error_code uplink_link_established(struct link *link)
     struct uplink *uplink = container_of(link, struct uplink, link);
     const struct edge_settings *edge = uplink->pool->relay->settings;
     struct trunk_settings settings;
+    uplink->greeted = 1;
     trunk_settings_init(&settings, TRUNK_OPENER);
     settings.edge_worker = uplink->pool->relay->edge_worker;
     settings.sessions_max = edge->sessions_per_trunk;
@@ -211,10 +222,9 @@ static enum error_code uplink_dial_now(struct uplink *uplink)
     struct pool *pool = uplink->pool;
     struct relay *relay = pool->relay;
     memset(&uplink->slot, 0, sizeof(uplink->slot));
-    enum error_code error = link_init_opener(&uplink->link, relay->scheduler, &relay->scratch,
-                                             &uplink->slot.transport, relay->trunk_context,
-                                             pool->cores[uplink->core].server_name, TIMEOUT_TRUNK_HANDSHAKE_MS,
-                                             &link_events);
+    enum error_code error = link_init_opener(&uplink->link, relay->scheduler, &relay->scratch, &uplink->slot.transport,
+                                             relay->trunk_context, pool->cores[uplink->core].server_name,
+                                             TIMEOUT_TRUNK_HANDSHAKE_MS, &link_events);
     if (error != ERROR_NONE) {
         return error;
     }
@@ -234,6 +244,7 @@ static void uplink_dial(struct uplink *uplink)
     uplink->number = ++uplink->pool->numbered;
     uplink->since_us = relay->scheduler->now_us;
     uplink->opens = 0;
+    uplink->greeted = 0;
     uplink_move(uplink, UPLINK_CONNECTING);
     enum error_code error = uplink_dial_now(uplink);
     if (error != ERROR_NONE) {
@@ -324,7 +335,8 @@ void uplink_drain(struct uplink *uplink, bool tell)
     uplink_move(uplink, UPLINK_DRAINING);
     if (tell && uplink->link.trunk != NULL && trunk_goaway(uplink->link.trunk, TRUNK_CODE_NO_ERROR) != ERROR_NONE) {
         /* It is a courtesy: the core learns from the end of the connection, too. */
-        LOG(LOG_DEBUG, "trunk-goaway-unsent", LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number));
+        LOG(LOG_DEBUG, "trunk-goaway-unsent", LOG_INTEGER("worker", uplink->pool->relay->worker),
+            LOG_INTEGER("trunk", uplink->number));
     }
 }
 

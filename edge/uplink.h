@@ -41,18 +41,19 @@ enum uplink_state {
 
 struct uplink {
     struct pool *pool;
-    struct list_node node;     /* in pool->draining when it has no place any more */
+    struct list_node node; /* in pool->draining when it has no place any more */
     union transport_slot slot;
     struct link link;
-    struct timer timer;        /* CONNECTING: the deadline; WAITING: the next attempt */
-    uint64_t number;           /* of the link at hand, for the log */
-    uint64_t since_us;         /* when it was dialled; from UP on, when it came up */
-    uint32_t opens;            /* streams opened on this link */
-    uint32_t failures;         /* in a row: the wait doubles with each */
-    uint16_t core;             /* index into pool->cores */
+    struct timer timer; /* CONNECTING: the deadline; WAITING: the next attempt */
+    uint64_t number;    /* of the link at hand, for the log */
+    uint64_t since_us;  /* when it was dialled; from UP on, when it came up */
+    uint32_t opens;     /* streams opened on this link */
+    uint32_t failures;  /* in a row: the wait doubles with each */
+    uint16_t core;      /* index into pool->cores */
     uint8_t state;
-    uint8_t linked;            /* `link` is initialised: it must be closed or disposed of */
-    uint8_t closing;           /* its end was asked for */
+    uint8_t linked;  /* `link` is initialised: it must be closed or disposed of */
+    uint8_t closing; /* its end was asked for */
+    uint8_t greeted; /* TLS is established: an end before UP is most likely the core's refusal of our certificate */
 };
 
 /* IDLE. NULL when memory is out. `failures` is inherited from the trunk that it replaces. */

@@ -353,11 +353,8 @@ static void link_run_read(struct task *task)
     if (link->closing) {
         return;
     }
-    if (link_awaits_trunk(link)) {
-        link->events->greeted(link, link->edge_worker);
-        if (link->scheduler == NULL) {
-            return; /* detached: it is another thread's from now on */
-        }
+    if (link_awaits_trunk(link) && link->events->greeted(link, link->edge_worker)) {
+        return; /* it may be another thread's by now: not even a look at it is allowed */
     }
     link_read(link);
 }

@@ -8,6 +8,8 @@
 #ifndef MUX_LINK_H
 #define MUX_LINK_H
 
+#include <stdbool.h>
+
 #include "mux/chain.h"
 #include "mux/scheduler.h"
 #include "mux/tls.h"
@@ -51,9 +53,10 @@ struct link_events {
      * it. An opener's owner calls link_open_trunk in here. */
     enum error_code (*established)(struct link *link);
 
-    /* Acceptor: the greeting is complete. The owner calls link_open_trunk here, or takes the link to another thread
-     * with link_detach. Called from a task, with nothing else of this link under way. */
-    void (*greeted)(struct link *link, uint32_t edge_worker);
+    /* Acceptor: the greeting is complete. The owner calls link_open_trunk here (or closes the link) and returns
+     * false; or it takes the link to another thread with link_detach and returns true: then that thread may have it
+     * already, and nothing here touches it again. Called from a task, with nothing else of this link under way. */
+    bool (*greeted)(struct link *link, uint32_t edge_worker);
 
     /* The link is over: transport closed, every stream of its trunk closed. Called once, outside of all other events;
      * the owner may free it. `error` ERROR_NONE only when link_close was called with it. */

@@ -256,6 +256,9 @@ static unsigned loop_translate(uint32_t events)
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         translated |= LOOP_HANGUP;
     }
+    if (events & EPOLLERR) {
+        translated |= LOOP_BROKEN;
+    }
     return translated;
 }
 

@@ -20,6 +20,7 @@ enum loop_event {
     LOOP_READABLE = 1, /* EPOLLIN, EPOLLRDHUP, EPOLLHUP or EPOLLERR */
     LOOP_WRITABLE = 2, /* EPOLLOUT, EPOLLHUP or EPOLLERR */
     LOOP_HANGUP = 4,   /* EPOLLRDHUP, EPOLLHUP or EPOLLERR: a read will reach the end or an error */
+    LOOP_BROKEN = 8,   /* EPOLLERR: the connection was reset or failed, whatever there is still to read */
 };
 
 enum loop_mode {

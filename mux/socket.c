@@ -161,6 +161,9 @@ static void socket_ready(struct loop_source *source, unsigned events)
         socket->output = SOCKET_OUTPUT_READY;
         told |= TRANSPORT_WRITABLE;
     }
+    if (events & LOOP_BROKEN) {
+        told |= TRANSPORT_BROKEN;
+    }
     if (told != 0) {
         socket->transport.ready(&socket->transport, told);
     }

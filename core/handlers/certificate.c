@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-#define DER_SEQUENCE 0x30
-#define DER_SET 0x31
-#define DER_OID 0x06
+#define DER_SEQUENCE   0x30
+#define DER_SET        0x31
+#define DER_OID        0x06
 #define DER_EXPLICIT_0 0xa0
 
 struct der {

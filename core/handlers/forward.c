@@ -45,9 +45,9 @@ struct forward {
     uint8_t next;               /* address to try next */
     uint8_t state;              /* enum forward_state */
     bool client_ended;
-    bool output_ended;  /* the backend was told of it */
+    bool output_ended; /* the backend was told of it */
     bool backend_ended;
-    bool write_failed;  /* before the backend's end: what it still sent is read, then the session is aborted */
+    bool write_failed; /* before the backend's end: what it still sent is read, then the session is aborted */
 };
 
 /* What a read brings: contents last for one event. */
@@ -268,8 +268,7 @@ static void forward_refuse(struct forward *forward)
     char text[FORWARD_NAME_MAX + 128];
     char reason[96];
 
-    snprintf(text, sizeof(text), "%s: %s", forward->target->name,
-             strerror_r(forward->failure, reason, sizeof(reason)));
+    snprintf(text, sizeof(text), "%s: %s", forward->target->name, strerror_r(forward->failure, reason, sizeof(reason)));
     trunkline_refuse(forward->session, 502, text);
 }
 

@@ -135,7 +135,7 @@ const char *forward_target_new(const char *argument, struct forward_target **mad
         return wrong;
     }
     return strncmp(target->name, "unix:", 5) == 0 ? target_resolve_local(target, target->name + 5)
-                                                   : target_resolve_host(target);
+                                                  : target_resolve_host(target);
 }
 
 void forward_target_free(struct forward_target *target)

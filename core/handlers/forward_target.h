@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 
 #define FORWARD_CONNECT_TIMEOUT_MS 5000U /* when the argument does not say */
-#define FORWARD_NAME_MAX 300U            /* bytes of "HOST:PORT" */
-#define FORWARD_ADDRESSES_MAX 16U        /* of one name; the rest is not tried */
+#define FORWARD_NAME_MAX           300U  /* bytes of "HOST:PORT" */
+#define FORWARD_ADDRESSES_MAX      16U   /* of one name; the rest is not tried */
 
 struct forward_address {
     struct sockaddr_storage address;

@@ -10,20 +10,20 @@
 
 #include "certificate.h"
 
-#define PROXY_VERSION_COMMAND 0x21 /* version 2, PROXY */
-#define PROXY_FAMILY_UNKNOWN 0x00
-#define PROXY_FAMILY_TCP4 0x11
-#define PROXY_FAMILY_TCP6 0x21
-#define PROXY_TYPE_ALPN 0x01
-#define PROXY_TYPE_AUTHORITY 0x02
-#define PROXY_TYPE_TLS 0x20
-#define PROXY_TYPE_TLS_VERSION 0x21
+#define PROXY_VERSION_COMMAND      0x21 /* version 2, PROXY */
+#define PROXY_FAMILY_UNKNOWN       0x00
+#define PROXY_FAMILY_TCP4          0x11
+#define PROXY_FAMILY_TCP6          0x21
+#define PROXY_TYPE_ALPN            0x01
+#define PROXY_TYPE_AUTHORITY       0x02
+#define PROXY_TYPE_TLS             0x20
+#define PROXY_TYPE_TLS_VERSION     0x21
 #define PROXY_TYPE_TLS_COMMON_NAME 0x22
-#define PROXY_CLIENT_TLS 0x01
-#define PROXY_CLIENT_CERTIFICATE 0x02 /* in this connection */
-#define PROXY_FIXED_BYTES 16U
-#define PROXY_COMMON_NAME_MAX 64U /* ub-common-name of RFC 5280 */
-#define PROXY_TEXT_MAX 255U
+#define PROXY_CLIENT_TLS           0x01
+#define PROXY_CLIENT_CERTIFICATE   0x02 /* in this connection */
+#define PROXY_FIXED_BYTES          16U
+#define PROXY_COMMON_NAME_MAX      64U /* ub-common-name of RFC 5280 */
+#define PROXY_TEXT_MAX             255U
 
 struct proxy_endpoint {
     int family; /* 4, 6, or 0 */

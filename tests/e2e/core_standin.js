@@ -3,6 +3,7 @@
 //   echo     sends everything back, and ends when the client has ended
 //   speaker  speaks first and ends at once; counts what the client still sends
 //   breaker  resets the stream with CONNECT_ERROR after the first bytes
+//   closer   the same by Node's own close(), which sends END_STREAM just before RST_STREAM
 //   denied   answers 403
 // Usage: core_standin.js CERTIFICATE KEY CA
 'use strict';
@@ -46,6 +47,13 @@ server.on('stream', (stream, headers) => {
         stream.end('first word and last word');
         break;
     case 'breaker':
+        stream.respond({':status': 200});
+        stream.once('data', () => {
+            stream._final = (done) => done(); // no END_STREAM
+            stream.close(http2.constants.NGHTTP2_CONNECT_ERROR);
+        });
+        break;
+    case 'closer':
         stream.respond({':status': 200});
         stream.once('data', () => stream.close(http2.constants.NGHTTP2_CONNECT_ERROR));
         break;

@@ -300,6 +300,41 @@ class Program(Process):
             super().finish()
 
 
+class Interactive:
+    """A program that takes lines and gives lines, on pipes."""
+
+    def __init__(self, case, *arguments):
+        self.popen = subprocess.Popen([str(argument) for argument in arguments], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+        case.addCleanup(self.close)
+
+    def send(self, line):
+        self.popen.stdin.write(line + "\n")
+        self.popen.stdin.flush()
+
+    def read_until(self, pattern):
+        """What is printed up to a line that matches."""
+        lines = []
+        for line in self.popen.stdout:
+            lines.append(line.rstrip("\n"))
+            if re.search(pattern, line):
+                return lines
+        raise AssertionError(f"{self.popen.args[0]} ended without a line like {pattern!r}:\n" + "\n".join(lines))
+
+    def finish(self):
+        """End of input; the exit code."""
+        self.popen.stdin.close()
+        self.popen.stdout.read()
+        return self.popen.wait(15 * patience())
+
+    def close(self):
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait()
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+
+
 # ------------------------------------------------------------------------------------------------ TLS clients
 
 def client_context(*, alpn=None, lowest=ssl.TLSVersion.TLSv1_2, highest=ssl.TLSVersion.TLSv1_3, certificate=None,
@@ -318,6 +353,11 @@ def client_context(*, alpn=None, lowest=ssl.TLSVersion.TLSv1_2, highest=ssl.TLSV
     if alpn is not None:
         context.set_alpn_protocols(alpn)
     return context
+
+
+def alert_name(error):
+    """An ssl.SSLError in capitals, as "TLSV1_ALERT_INTERNAL_ERROR"; for alerts that Python has no name for, OpenSSL's text."""
+    return error.reason or str(error).split("(_ssl")[0].replace("[SSL]", "").strip().replace(" ", "_").upper()
 
 
 class Client:
@@ -408,7 +448,7 @@ class Client:
             except ssl.SSLEOFError:
                 return data, "truncated"
             except ssl.SSLError as error:
-                return data, error.reason
+                return data, alert_name(error)
             except (ConnectionResetError, BrokenPipeError):
                 return data, "reset"
             if not part:
@@ -472,6 +512,7 @@ class Case(unittest.TestCase):
     def run(self, result=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=self._testMethodName[:40] + "-", dir=run_directory()))
         self.processes = []
+        self.addCleanup(self.end_processes)  # after all clients and sockets, which are cleaned up before
         bad = len(result.failures) + len(result.errors)
         super().run(result)
         if len(result.failures) + len(result.errors) > bad:
@@ -486,11 +527,23 @@ class Case(unittest.TestCase):
                 if lines:
                     print(f"--- {self._testMethodName}: {process.name} {kind}", *lines, sep="\n", file=sys.stderr)
 
+    def end_processes(self):
+        """Edges first, so that cores have no sessions left; then the others. Each must end as it should."""
+        faults = []
+        order = {"trunkline-edge": 0, "trunkline-core": 1}
+        for process in sorted(reversed(self.processes),
+                              key=lambda each: order.get(pathlib.Path(each.arguments[0]).name, 2)):
+            try:
+                process.finish()
+            except AssertionError as fault:
+                faults.append(str(fault))
+        if faults:
+            raise AssertionError("\n".join(faults))
+
     def start(self, name, *arguments, environment=None):
         """Any other program that a test needs."""
         process = Process(self, name, arguments, self.directory, environment)
         self.processes.append(process)
-        self.addCleanup(process.finish)
         return process
 
     def program(self, program, name, defaults, options, listens):
@@ -501,7 +554,6 @@ class Case(unittest.TestCase):
                 arguments += [option, value]
         process = Program(self, name, arguments + options, self.directory)
         self.processes.append(process)
-        self.addCleanup(process.finish)
         return process.wait_listening(listens)
 
     def core(self, *options, name="core", services=("echo=echo",), listens=1, log_level="debug"):

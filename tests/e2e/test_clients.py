@@ -2,54 +2,18 @@
 an edge; echo or a plain TCP server stands behind the core."""
 import hashlib
 import os
-import re
 import socket
 import ssl
-import subprocess
 import unittest
 
 import harness
-from harness import Case, Client, client_context, join_address, pki, raw_end, receive_exactly, run, tool, wait_for
+from harness import (Case, Client, Interactive, client_context, join_address, pki, raw_end, receive_exactly, run, tool,
+                     wait_for)
 
 SUITES = {
     "-tls1_3": ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"],
     "-tls1_2": ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"],
 }
-
-
-class Interactive:
-    """A program that takes lines and gives lines, on pipes."""
-
-    def __init__(self, case, *arguments):
-        self.popen = subprocess.Popen([str(argument) for argument in arguments], stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
-        case.addCleanup(self.close)
-
-    def send(self, line):
-        self.popen.stdin.write(line + "\n")
-        self.popen.stdin.flush()
-
-    def read_until(self, pattern):
-        """What is printed up to a line that matches."""
-        lines = []
-        for line in self.popen.stdout:
-            lines.append(line.rstrip("\n"))
-            if re.search(pattern, line):
-                return lines
-        raise AssertionError(f"{self.popen.args[0]} ended without a line like {pattern!r}:\n" + "\n".join(lines))
-
-    def finish(self):
-        """End of input; the exit code."""
-        self.popen.stdin.close()
-        self.popen.stdout.read()
-        return self.popen.wait(15 * harness.patience())
-
-    def close(self):
-        if self.popen.poll() is None:
-            self.popen.kill()
-        self.popen.wait()
-        self.popen.stdin.close()
-        self.popen.stdout.close()
 
 
 class EchoTest(Case):
@@ -317,7 +281,7 @@ class HandshakeTest(Case):
         self.addCleanup(refused.socket.close)
         with self.assertRaises(ssl.SSLError) as raised:
             refused.handshake()
-        self.assertIn("NO_APPLICATION_PROTOCOL", raised.exception.reason)
+        self.assertIn("NO_APPLICATION_PROTOCOL", harness.alert_name(raised.exception))
         line, = edge.wait_log("client-handshake-failed", peer=refused.name)
         self.assertEqual(line["error"], "tls-no-alpn")
 

@@ -74,8 +74,9 @@ class CommandLineTest(Case):
     def test_missing_options_are_named(self):
         for name in ("listen", "certificate", "key", "client_ca", "service"):
             self.assert_wrong("core", core_arguments(**{name: None}), EXIT_USAGE, "--" + name.replace("_", "-"))
-        for name in ("listen", "certificate", "key", "core", "core_ca", "trunk_certificate", "trunk_key"):
+        for name in ("listen", "certificate", "core", "core_ca", "trunk_certificate", "trunk_key"):
             self.assert_wrong("edge", edge_arguments(**{name: None}), EXIT_USAGE, "--" + name.replace("_", "-"))
+        self.assert_wrong("edge", edge_arguments(key=None), EXIT_USAGE, "--certificate", "every certificate needs one key")
 
     def test_credentials_that_cannot_be_used_are_named(self):
         garbage = self.directory / "garbage.pem"

@@ -1,6 +1,6 @@
 """MQTT through the relay pair: mosquitto behind `forward`, its own clients over TLS before the edge."""
 import re
-import subprocess
+import signal
 import unittest
 
 import harness
@@ -30,7 +30,10 @@ class MosquittoTest(Case):
                 *more]
 
     def publish(self, topic, message, *more):
-        run(tool("mosquitto_pub"), *self.arguments("-t", topic, "-m", message, *more))
+        with open(self.directory / "message", "w+", encoding="ascii") as file:
+            file.write(message)
+            file.seek(0)
+            run(tool("mosquitto_pub"), *self.arguments("-t", topic, "-s", *more), stdin=file)
 
     def subscribe(self, name, topic, *more):
         """A subscriber that is known to be subscribed."""
@@ -72,11 +75,11 @@ class MosquittoTest(Case):
         for number, subscriber in enumerate(subscribers):
             self.assertEqual(self.received(subscriber, 1), [f"room/{number % 2} " + ("odd" if number % 2 else "even")])
         for subscriber in subscribers:
-            subscriber.popen.send_signal(subprocess.signal.SIGINT)
+            subscriber.popen.send_signal(signal.SIGINT)
             subscriber.wait(10)
 
     def test_a_subscriber_that_dies_is_missed_by_the_broker(self):
-        will = self.start("will", tool("mosquitto_sub"),
+        will = self.start("will", tool("stdbuf"), "-oL", tool("mosquitto_sub"),
                           *self.arguments("-d", "-t", "room/any", "--will-topic", "room/will", "--will-payload", "gone"))
         will.wait_output(r"Subscribed")
         stays = self.subscribe("stays", "room/will")

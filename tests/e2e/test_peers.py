@@ -64,11 +64,15 @@ class CoreStandInTest(Case):
         self.assertEqual(self.events("close")[0]["code"], 0)
 
     def test_a_reset_by_the_server_is_no_clean_end(self):
-        edge = self.edge(self.address, service="breaker")
-        client = self.client(edge)
-        client.send(b"break it")
-        self.assert_not_clean(client.read_end()[1])
-        self.assertEqual(edge.stop()["trunk_lost"], 1)
+        # Node's own close() sends END_STREAM right before RST_STREAM; the other one sends RST_STREAM alone.
+        for count, service in enumerate(("breaker", "closer"), 1):
+            with self.subTest(service=service):
+                edge = self.edge(self.address, service=service, name=service)
+                client = self.client(edge)
+                client.send(b"break it")
+                self.assert_not_clean(client.read_end()[1])
+                self.assertEqual(self.events("close", count)[-1]["code"], h2.errors.ErrorCodes.CONNECT_ERROR)
+                self.assertEqual(edge.stop()["trunk_lost"], 1)
 
     def test_a_client_that_vanishes_or_resets_is_a_connect_error(self):
         edge = self.edge(self.address)
@@ -267,6 +271,8 @@ class BadTrunkTest(Case):
                 line, = core.wait_log("trunk-refused", peer=peer)
                 self.assertEqual((line["error"], line["level"]), ("tls-certificate", "warning"))
                 bystander.echo()
+        bystander.close()
+        edge.stop()
         self.assertEqual(core.stop()["trunks_refused"], 3)
 
     def test_a_trunk_without_an_allowed_name_is_refused(self):
@@ -293,7 +299,7 @@ class BadTrunkTest(Case):
             peer = join_address(connection.getsockname())
             with self.assertRaises(ssl.SSLError) as raised:
                 context.wrap_socket(connection, server_hostname="localhost")
-            self.assertIn("NO_APPLICATION_PROTOCOL", str(raised.exception))
+            self.assertIn("NO_APPLICATION_PROTOCOL", harness.alert_name(raised.exception))
             line, = core.wait_log("trunk-refused", peer=peer)
             self.assertEqual(line["error"], "tls-no-alpn")
         # h2, but no preface.

@@ -8,7 +8,7 @@ import time
 import unittest
 
 import harness
-from harness import Case, Client, client_context, join_address, patience, pki, raw_end, run, tool, wait_for
+from harness import Case, Client, Interactive, client_context, join_address, patience, raw_end, run, tool, wait_for
 
 ALERT_UNEXPECTED_MESSAGE = 10
 ALERT_HANDSHAKE_FAILURE = 40
@@ -188,7 +188,10 @@ class HandshakeRefusalTest(RefusalCase):
         self.addCleanup(client.socket.close)
         with self.assertRaises(ssl.SSLCertVerificationError):
             client.handshake()
-        self.assert_logged_once("client-handshake-failed", client.name, "tls-alert")
+        line, = self.relay_edge.wait_log("client-handshake-failed", peer=client.name)
+        # OpenSSL sends its alert in clear when the edge's keys have changed already: no authentic record.
+        self.assertIn(line["error"], ("tls-alert", "tls-record"))
+        self.bystander.echo()
         self.stop_and_count(1)
 
     def test_garbage_after_the_handshake(self):
@@ -210,17 +213,14 @@ class HandshakeRefusalTest(RefusalCase):
         self.relay_core.wait_log("session-closed", count=6, reason="reset")
 
     def test_renegotiation_is_refused(self):
-        client = self.start("openssl", "/bin/sh", "-c",
-                            '(printf "before\\n"; while ! grep -q before out 2>/dev/null; do :; done; printf "R\\n"; '
-                            f'cat pipe) | {tool("openssl")} s_client -tls1_2 -connect '
-                            f'{join_address(self.relay_edge.address)} >out 2>&1')
-        os.mkfifo(self.directory / "pipe")
-        line, = self.relay_edge.wait_log("client-failed", seconds=10)
+        client = Interactive(self, tool("openssl"), "s_client", "-tls1_2", "-connect",
+                             join_address(self.relay_edge.address))
+        client.send("before")
+        client.read_until("^before")
+        client.send("R")
+        line, = self.relay_edge.wait_log("client-failed")
         self.assertEqual(line["error"], "tls-renegotiation")
         self.bystander.echo()
-        with open(self.directory / "pipe", "w", encoding="ascii"):
-            pass
-        client.wait(10)
 
 
 class NameRefusalTest(RefusalCase):
@@ -314,8 +314,13 @@ class OpeningRefusalTest(RefusalCase):
 
     def assert_over(self, limit):
         """One more connection is reset at once."""
-        over, peer = self.raw()
-        self.assertEqual(raw_end(over), (b"", "reset"))
+        with socket.socket() as over:
+            over.settimeout(10 * patience())
+            over.bind(("127.0.0.1", 0))
+            peer = join_address(over.getsockname())
+            with self.assertRaises(ConnectionResetError):
+                over.connect(self.relay_edge.address)
+                over.recv(1)
         line, = self.relay_edge.wait_log("client-over-limit", peer=peer)
         self.assertEqual(line["limit"], limit)
         self.bystander.echo()

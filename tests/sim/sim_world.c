@@ -221,6 +221,11 @@ static enum error_code edge_dial(void *owner, size_t core, union transport_slot 
         .edge = (size_t)(edge - world->edges),
         .core = core,
     };
+    if (world->trunk_faults > 0) {
+        world->trunk_faults--;
+        sim_link_plan_fault(link, world->trunk_fault_from, world->trunk_fault,
+                            random_below(&world->net.random, world->trunk_fault_bytes_max));
+    }
     return ERROR_NONE;
 }
 

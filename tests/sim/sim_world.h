@@ -74,6 +74,10 @@ struct sim_world {
     size_t client_count;
     struct sim_trunk trunks[SIM_TRUNKS_MAX];
     size_t trunk_count;
+    enum sim_fault trunk_fault; /* of the next `trunk_faults` trunks that are dialled, to what `trunk_fault_from` writes */
+    enum sim_side trunk_fault_from;
+    uint64_t trunk_fault_bytes_max; /* behind so many bytes at most */
+    unsigned trunk_faults;
     uint64_t last_step_us;
     unsigned steps_at_once;
     uint64_t output_peak_bytes; /* held for one client towards it, at its edge */
@@ -115,7 +119,7 @@ void sim_world_expect_service(struct sim_world *world);
 /* Breaks every trunk that is open. */
 void sim_world_break_trunks(struct sim_world *world, enum sim_fault fault);
 
-/* The fault comes to each trunk dialled from now on behind so many bytes; the caller sets it anew for each run. */
+/* As the process does at SIGTERM. */
 void sim_world_drain_core(struct sim_world *world, size_t core);
 void sim_world_drain_edge(struct sim_world *world, size_t edge, uint64_t timeout_ms);
 

@@ -160,6 +160,9 @@ static void a_fin_without_close_notify_is_a_truncation(void **state)
     fixture_client_send(client, "half", 4);
     fixture_client_finish(client);
     fixture_pump(&fixture);
+    /* What came before is delivered, the end is not clean. */
+    assert_int_equal(stream->received.length, 4);
+    assert_memory_equal(stream->received.bytes, "half", 4);
     assert_false(stream->ended);
     assert_true(stream->closed);
     assert_int_equal(stream->error, ERROR_PEER_RESET);
@@ -420,6 +423,11 @@ static void a_stalled_client_holds_its_window_and_nobody_else(void **state)
     /* What its connection holds, and one window. */
     assert_in_range(held, 65536, 65536 + LIMIT_STREAM_WINDOW_BYTES);
     assert_int_equal(trunk_stream_room(&stream->stream), 0);
+    /* Nothing is consumed before the transport has taken it. */
+    struct edge_client *edge = container_of(list_first(&fixture.relay.clients), struct edge_client, node);
+    assert_false(chain_empty(&edge->outbox.pending));
+    assert_true(edge->encrypted_bytes > 0);
+    assert_int_equal(edge->encrypted_bytes + chain_bytes(&edge->output), edge->stream.unconsumed);
     for (size_t sent = 0; sent < sizeof(pattern); sent += 50000) {
         fixture_stream_send(fixture_stream(&fixture, 1), pattern + sent, 50000);
         fixture_pump(&fixture);
@@ -455,6 +463,22 @@ static void a_stalled_core_stops_its_client_and_nobody_else(void **state)
     fixture_pump(&fixture);
     assert_int_equal(stream->received.length, sizeof(pattern));
     assert_memory_equal(stream->received.bytes, pattern, sizeof(pattern));
+}
+
+static void a_reset_is_noticed_while_the_core_takes_no_more(void **state)
+{
+    (void)state;
+    fixture.hold_data = true;
+    start();
+    struct fixture_client *client = connect_one();
+    fixture_client_send(client, pattern, sizeof(pattern));
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.client_count, 1);
+    fixture_client_reset(client);
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.client_count, 0);
+    assert_true(fixture_stream(&fixture, 0)->closed);
+    assert_int_equal(fixture_stream(&fixture, 0)->error, ERROR_PEER_RESET);
 }
 
 static void one_client_does_not_keep_the_others_waiting(void **state)
@@ -721,6 +745,7 @@ int main(void)
         TEST(what_comes_with_the_handshake_is_delivered_first),
         TEST(a_stalled_client_holds_its_window_and_nobody_else),
         TEST(a_stalled_core_stops_its_client_and_nobody_else),
+        TEST(a_reset_is_noticed_while_the_core_takes_no_more),
         TEST(one_client_does_not_keep_the_others_waiting),
         TEST(a_silent_client_is_closed_in_time),
         TEST(half_a_hello_is_closed_in_time),

@@ -11,7 +11,7 @@
 #include "mux/memory.h"
 
 #define PUMP_CAPACITY 16384U
-#define AWAIT_TRIES 500
+#define AWAIT_TRIES   500
 #define AWAIT_STEP_MS 10
 
 static void client_push(struct core_client *client)
@@ -310,8 +310,7 @@ void core_pair_wait(struct core_pair *pair, uint64_t milliseconds)
     }
 }
 
-enum error_code core_client_open_as(struct core_pair *pair, struct core_client *client,
-                                    const struct metadata *metadata)
+enum error_code core_client_open_as(struct core_pair *pair, struct core_client *client, const struct metadata *metadata)
 {
     memset(client, 0, sizeof(*client));
     chain_init(&client->received);

@@ -11,7 +11,7 @@
 #include "core_pair.h"
 #include "mux/clock.h"
 
-#define BYTES 1000000U
+#define BYTES  1000000U
 #define WINDOW 65535U
 
 static struct core_pair pair;

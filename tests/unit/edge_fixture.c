@@ -161,6 +161,7 @@ static void wire_end_close(struct wire_end *end, enum transport_close how)
     end->events = 0;
     if (how == TRANSPORT_CLOSE_RESET || end->incoming.length > 0) {
         end->peer->reset = true;
+        end->peer->events |= TRANSPORT_BROKEN;
     }
     wire_end_finish(end);
 }
@@ -318,7 +319,7 @@ static enum error_code core_established(struct link *link)
     return ERROR_NONE;
 }
 
-static void core_greeted(struct link *link, uint32_t edge_worker)
+static bool core_greeted(struct link *link, uint32_t edge_worker)
 {
     struct fixture_link *owner = container_of(link, struct fixture_link, link);
     struct trunk_settings settings;
@@ -330,6 +331,7 @@ static void core_greeted(struct link *link, uint32_t edge_worker)
     if (link_open_trunk(link, &settings, &core_events, owner) == ERROR_NONE && owner->fixture->goaway_at_once) {
         (void)trunk_goaway(link->trunk, TRUNK_CODE_NO_ERROR);
     }
+    return false;
 }
 
 static void core_link_closed(struct link *link, enum error_code error)
@@ -360,8 +362,8 @@ static enum error_code fixture_dial(void *owner, size_t core, union transport_sl
     link->number = fixture->link_count;
     if (!fixture->core_silent) {
         enum error_code error =
-            link_init_acceptor(&link->link, &fixture->scheduler, &fixture->scratch, &link->slot.transport,
-                               core_context, TIMEOUT_TRUNK_HANDSHAKE_MS, &core_link_events);
+            link_init_acceptor(&link->link, &fixture->scheduler, &fixture->scratch, &link->slot.transport, core_context,
+                               TIMEOUT_TRUNK_HANDSHAKE_MS, &core_link_events);
         if (error != ERROR_NONE) {
             return ERROR_UNREACHABLE;
         }

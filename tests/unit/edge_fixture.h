@@ -46,12 +46,12 @@ struct fixture_client {
     struct tls_session tls;
     struct wire_end *wire;
     struct fixture_bytes received;
-    bool refused;   /* not admitted */
+    bool refused; /* not admitted */
     bool established;
-    bool stalled;   /* does not read */
-    bool ended;     /* close_notify came */
-    bool finished;  /* FIN came */
-    bool reset;     /* RST came */
+    bool stalled;  /* does not read */
+    bool ended;    /* close_notify came */
+    bool finished; /* FIN came */
+    bool reset;    /* RST came */
     bool sent_fin;
     enum error_code error; /* of tls_receive */
 };
@@ -85,9 +85,9 @@ struct fixture_link {
 
 enum fixture_answer {
     FIXTURE_ACCEPT,
-    FIXTURE_HOLD,     /* no answer */
-    FIXTURE_REFUSE,   /* with fixture->status */
-    FIXTURE_DECLINE,  /* REFUSED_STREAM */
+    FIXTURE_HOLD,    /* no answer */
+    FIXTURE_REFUSE,  /* with fixture->status */
+    FIXTURE_DECLINE, /* REFUSED_STREAM */
 };
 
 struct fixture {
@@ -101,7 +101,7 @@ struct fixture {
     struct wire_end *wires[512];
     size_t wire_count;
     struct fixture_link links[FIXTURE_LINKS_MAX];
-    size_t link_count;  /* dialled so far, without those that failed */
+    size_t link_count; /* dialled so far, without those that failed */
     struct fixture_stream streams[FIXTURE_STREAMS_MAX];
     size_t stream_count;
     struct fixture_client clients[FIXTURE_CLIENTS_MAX];

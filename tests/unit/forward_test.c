@@ -23,7 +23,7 @@
 #include "mux/clock.h"
 #include "mux/log.h"
 
-#define BYTES 3000000U
+#define BYTES  3000000U
 #define WINDOW 65535U
 
 static struct core_pair pair;
@@ -256,12 +256,10 @@ static void the_backend_may_end_first_and_still_receive(void **state)
 
 static void a_slow_backend_gets_the_rest_after_both_directions_have_ended(void **state)
 {
-    const int small = 4096;
     char argument[128];
 
     (void)state;
-    listen_loopback(argument, "");
-    assert_int_equal(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+    listen_local(argument); /* its buffers do not grow by themselves */
     connect_through(argument);
     assert_int_equal(shutdown(backend, SHUT_WR), 0);
     core_client_send(&client, sent, BYTES, true);
@@ -405,12 +403,11 @@ static void a_backend_that_does_not_answer_is_given_up_in_time(void **state)
 static void the_proxy_header_comes_before_the_first_byte(void **state)
 {
     /* Signature; version 2, PROXY; TCP over IPv4; length; addresses and ports; ALPN; authority; TLS 1.3. */
-    static const uint8_t expected[] = {
-        0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0,    49,
-        192,  0,    2,    1,    198,  51,   100,  7,    0x13, 0x88, 0x01, 0xbb, 1,    0,    2,    'h',
-        '2',  2,    0,    11,   'e',  'x',  'a',  'm',  'p',  'l',  'e',  '.',  'c',  'o',  'm',  0x20,
-        0,    15,   1,    0,    0,    0,    1,    0x21, 0,    7,    'T',  'L',  'S',  'v',  '1',  '.',
-        '3'};
+    static const uint8_t expected[] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21,
+                                       0x11, 0,    49,   192,  0,    2,    1,    198,  51,   100,  7,    0x13, 0x88,
+                                       0x01, 0xbb, 1,    0,    2,    'h',  '2',  2,    0,    11,   'e',  'x',  'a',
+                                       'm',  'p',  'l',  'e',  '.',  'c',  'o',  'm',  0x20, 0,    15,   1,    0,
+                                       0,    0,    1,    0x21, 0,    7,    'T',  'L',  'S',  'v',  '1',  '.',  '3'};
     uint8_t header[sizeof(expected)];
     char argument[128];
 
@@ -428,9 +425,9 @@ static void the_proxy_header_comes_before_the_first_byte(void **state)
 static void proxy_headers_know_mixed_families_and_certificates(void **state)
 {
     /* A certificate's skeleton: version, serial, algorithm, issuer, validity, subject with CN "dev-7". */
-    static const uint8_t certificate[] = {0x30, 34,   0x30, 32,   0xa0, 3,    2,    1,    2,   2,   1,   1,
-                                          0x30, 0,    0x30, 0,    0x30, 0,    0x30, 16,   0x31, 14,  0x30, 12,
-                                          6,    3,    0x55, 4,    3,    0x0c, 5,    'd',  'e', 'v', '-', '7'};
+    static const uint8_t certificate[] = {0x30, 34, 0x30, 32, 0xa0, 3,    2,    1,   2,    2,   1,    1,
+                                          0x30, 0,  0x30, 0,  0x30, 0,    0x30, 16,  0x31, 14,  0x30, 12,
+                                          6,    3,  0x55, 4,  3,    0x0c, 5,    'd', 'e',  'v', '-',  '7'};
     uint8_t header[PROXY_HEADER_MAX_BYTES];
     trunkline_client seen = {.service = "x",
                              .address = "192.0.2.1:50000",

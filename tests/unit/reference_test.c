@@ -16,7 +16,7 @@
 #include "mux/memory.h"
 
 #define THREADS 4
-#define POSTS 2000
+#define POSTS   2000
 
 static trunkline_session *opened;
 static pthread_t worker_thread;

@@ -141,8 +141,7 @@ static void what_cannot_be_set_up_is_named_in_the_fault(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        const char *const rows[2][3] = {{"first", "counting", ""},
-                                        {cases[i].row[0], cases[i].row[1], cases[i].row[2]}};
+        const char *const rows[2][3] = {{"first", "counting", ""}, {cases[i].row[0], cases[i].row[1], cases[i].row[2]}};
 
         assert_int_equal(set_up(rows, 2), ERROR_CONFIGURATION);
         assert_non_null(strstr(fault.text, cases[i].says));

@@ -19,9 +19,9 @@
 
 /* What the handler under test does, and what it saw. */
 static struct {
-    bool accept;      /* in `open` */
-    bool consume;     /* in `data`, at once */
-    bool end_on_end;  /* answers the client's end with its own */
+    bool accept;     /* in `open` */
+    bool consume;    /* in `data`, at once */
+    bool end_on_end; /* answers the client's end with its own */
     bool abort_in_data;
     trunkline_session *session; /* the last opened */
     int opens;
@@ -570,12 +570,11 @@ static void many_sessions_end_in_slices(void **state)
 
     (void)state;
     assert_non_null(clients);
-    assert_int_equal(core_pair_init(&pair, &(trunkline_handler){.abi = TRUNKLINE_ABI,
-                                                                 .name = "probe",
-                                                                 .open = probe_open,
-                                                                 .closed = NULL},
-                                    "", false, 0),
-                     ERROR_NONE);
+    assert_int_equal(
+        core_pair_init(&pair,
+                       &(trunkline_handler){.abi = TRUNKLINE_ABI, .name = "probe", .open = probe_open, .closed = NULL},
+                       "", false, 0),
+        ERROR_NONE);
     pair.settings.sessions_max = COUNT;
     for (size_t i = 0; i < COUNT; i++) {
         assert_int_equal(core_client_open(&pair, &clients[i], "test"), ERROR_NONE);

@@ -1,0 +1,61 @@
+"""Fifteen thousand idle clients on one edge and one core: a few sockets on the core, little memory on both, and all of it
+given back."""
+import unittest
+
+import harness
+from harness import BIN, Case, join_address, pki, sanitized, wait_for
+
+CLIENTS = 2000 if sanitized() else 15000
+CORE_FILES_MAX = 12
+TRUNKS = 4
+
+
+class IdleTest(Case):
+    def test_fifteen_thousand_idle_clients(self):
+        core = self.core("--workers", "1", log_level="info")
+        idle_files = core.files()
+        edge = self.edge(core, "--workers", "1", "--trunks", str(TRUNKS), "--handshake-timeout", "60s",
+                         "--open-timeout", "60s", log_level="info", trunks_up=TRUNKS)
+        self.client(edge).echo()
+        before = {program: program.memory() for program in (edge, core)}
+        flag = self.directory / "ready"
+        load = self.start("load", BIN / "trunkline-load", "--connect", join_address(edge.address), "--server-name",
+                          "localhost", "--ca", pki()["ca.crt"], "--clients", CLIENTS, "--rate", "2000", "--timeout",
+                          "60", "--duration", "0", "--hold", "300", "--wait-file", flag)
+        wait_for(lambda: flag.exists() or not load.running(), 150, "all clients are open")
+        self.assertTrue(load.running(), load.output_text() + load.error_text())
+        files = core.files()
+        self.assertGreaterEqual(edge.files(), CLIENTS)
+        self.assertLessEqual(files - idle_files, CORE_FILES_MAX)
+        print(f"    {CLIENTS} idle clients: the core holds {files - idle_files} descriptors more than when idle",
+              flush=True)
+        full = {program: program.memory() for program in (edge, core)}
+        for program in (edge, core):
+            print(f"    {program.name}: {(full[program] - before[program]) / CLIENTS:.0f} bytes per session", flush=True)
+        self.client(edge).echo()
+        (self.directory / "ready.go").touch()
+        self.assertEqual(load.wait(60), 0, load.output_text() + load.error_text())
+        wait_for(lambda: edge.files() < 100, 10, lambda: f"the edge closes its sockets: {edge.files()} are left")
+        if not sanitized():
+            for program in (edge, core):
+                wait_for(lambda: program.memory() - before[program] < (full[program] - before[program]) / 2, 10,
+                         lambda: f"{program.name} gives memory back: {before[program]} bytes before, {full[program]} "
+                         f"full, now {program.memory()}")
+                print(f"    {program.name}: {(program.memory() - before[program]) >> 10} KB more than at first after all "
+                      f"have left, {(full[program] - before[program]) >> 10} KB while they were there", flush=True)
+
+
+class CloseTest(Case):
+    def test_no_session_is_left(self):
+        core = self.core(log_level="info")
+        edge = self.edge(core, log_level="info")
+        harness.run(BIN / "trunkline-load", "--connect", join_address(edge.address), "--server-name", "localhost", "--ca",
+                    pki()["ca.crt"], "--clients", "500", "--duration", "1", "--messages-per-second", "2000")
+        totals = edge.stop()
+        self.assertEqual((totals["opened"], totals["ended"]), (500, 500), totals)
+        totals = core.stop()
+        self.assertEqual((totals["end"], totals["sessions_opened"], totals["sessions_closed"]), ("clean", 500, 500))
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,908 @@
+/*
+ * Edge and core together, under virtual time, with real TLS and no socket. Each scenario is a function of a seed: it
+ * makes a world, lets clients and faults happen, and ends it, which expects every live counter at zero. What holds at
+ * any time is checked all along by the clients, the handlers and the world: no byte is wrong, lost or twice there
+ * before a clean end, and nothing is held beyond its window. The process is the tests'. One thread.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mux/limits.h"
+#include "mux/memory.h"
+#include "tests/sim/sim_run.h"
+#include "tests/sim/sim_world.h"
+
+#define MINUTE (60 * SIM_SECOND)
+
+/* Too large for the stack; one at a time. */
+static struct sim_world world;
+static struct random_state chance;
+
+/* ------------------------------------------------------------------------------------------------ common */
+
+/* Draws the settings from the seed. */
+static void world_begin_drawn(uint64_t seed, struct sim_settings *settings)
+{
+    random_seed(&chance, seed);
+    sim_settings_draw(settings, &chance);
+}
+
+static void world_begin_calm(uint64_t seed, struct sim_settings *settings)
+{
+    random_seed(&chance, seed);
+    sim_settings_init(settings);
+}
+
+static void world_make(uint64_t seed, const struct sim_settings *settings)
+{
+    if (sim_world_init(&world, seed, settings) != ERROR_NONE) {
+        sim_fail(&world.net, "the engines cannot be made");
+    }
+}
+
+static bool world_end(struct sim_report *report)
+{
+    bool good = sim_world_finish(&world);
+
+    report->traffic_hash = world.net.traffic_hash;
+    report->traffic_bytes = world.net.traffic_bytes;
+    return good;
+}
+
+static void expect_outcome(const struct sim_client *client, enum sim_outcome outcome)
+{
+    if (client->outcome != outcome) {
+        sim_fail(&world.net, "client %zu (%s): %s instead of %s, alert %d; sent %llu, received %llu", client->number,
+                 client->plan.service, sim_outcome_name(client->outcome), sim_outcome_name(outcome), client->alert,
+                 (unsigned long long)client->sent, (unsigned long long)client->received);
+    }
+}
+
+static void expect_not_clean(const struct sim_client *client)
+{
+    if (client->outcome == SIM_OUTCOME_CLEAN || client->outcome == SIM_OUTCOME_OPEN) {
+        sim_fail(&world.net, "client %zu (%s): %s", client->number, client->plan.service,
+                 sim_outcome_name(client->outcome));
+    }
+}
+
+/* Everything that was sent has arrived, in both directions, and both sides know. */
+static void expect_complete(const struct sim_client *client)
+{
+    expect_outcome(client, SIM_OUTCOME_CLEAN);
+    if (client->core_received != client->plan.send_bytes || !client->core_ended) {
+        sim_fail(&world.net, "client %zu: the core received %llu of %llu", client->number,
+                 (unsigned long long)client->core_received, (unsigned long long)client->plan.send_bytes);
+    }
+    if (client->core_closes != 1 || client->core_reason != TRUNKLINE_REASON_DONE) {
+        sim_fail(&world.net, "client %zu: the core closed it %u times, %s", client->number, client->core_closes,
+                 trunkline_reason_name(client->core_reason));
+    }
+}
+
+static void expect_reason(const struct sim_client *client, trunkline_reason reason)
+{
+    if (client->core_closes != 1 || client->core_reason != reason) {
+        sim_fail(&world.net, "client %zu: the core closed it %u times, %s instead of %s", client->number,
+                 client->core_closes, trunkline_reason_name(client->core_reason), trunkline_reason_name(reason));
+    }
+}
+
+static void expect_over_between(const struct sim_client *client, uint64_t earliest_us, uint64_t latest_us)
+{
+    if (client->over_us < earliest_us || client->over_us > latest_us) {
+        sim_fail(&world.net, "client %zu was over at %llu us, not between %llu and %llu", client->number,
+                 (unsigned long long)client->over_us, (unsigned long long)earliest_us, (unsigned long long)latest_us);
+    }
+}
+
+static void plan_draw_times(struct sim_plan *plan)
+{
+    plan->start_us = random_below(&chance, 2 * SIM_SECOND);
+    plan->tls12 = sim_chance(&chance, 4);
+    plan->half_closes_tcp = sim_chance(&chance, 2);
+}
+
+static uint64_t draw_bytes(uint64_t most)
+{
+    static const uint64_t edges[] = {0, 1, 16383, 16384, 16385, 65535, 65536, 65537};
+
+    return sim_chance(&chance, 4) ? edges[random_below(&chance, 8)] : random_below(&chance, most + 1);
+}
+
+static void plan_draw_echo(struct sim_plan *plan, uint64_t most)
+{
+    sim_plan_init(plan, draw_bytes(most));
+    plan_draw_times(plan);
+    plan->ends = sim_chance(&chance, 2) ? SIM_ENDS_AFTER_SENDING : SIM_ENDS_AFTER_RECEIVING;
+}
+
+/* A session in which both sides send, and end in one of the orders that are possible. */
+static void plan_draw_script(struct sim_plan *plan, uint64_t most)
+{
+    static const enum sim_ends orders[][2] = {
+        {SIM_ENDS_AFTER_SENDING, SIM_ENDS_AFTER_PEER},      {SIM_ENDS_AFTER_PEER, SIM_ENDS_AFTER_SENDING},
+        {SIM_ENDS_AFTER_SENDING, SIM_ENDS_AFTER_SENDING},   {SIM_ENDS_AFTER_RECEIVING, SIM_ENDS_AFTER_RECEIVING},
+        {SIM_ENDS_AFTER_RECEIVING, SIM_ENDS_AFTER_SENDING}, {SIM_ENDS_AFTER_SENDING, SIM_ENDS_AFTER_RECEIVING},
+    };
+    const enum sim_ends *order = orders[random_below(&chance, 6)];
+
+    sim_plan_init(plan, draw_bytes(most));
+    plan_draw_times(plan);
+    plan->service = "script";
+    plan->receive_bytes = draw_bytes(most);
+    plan->ends = order[0];
+    plan->core_ends = order[1];
+    plan->core_answer_ms = sim_chance(&chance, 2) ? 0 : (uint32_t)random_below(&chance, 2000);
+    if (sim_chance(&chance, 3)) {
+        plan->core_consume_bytes = (uint32_t)sim_between(&chance, 1000, 20000);
+        plan->core_consume_ms = (uint32_t)sim_between(&chance, 1, 50);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ going well */
+
+static bool echoes(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_drawn(seed, &settings);
+    world_make(seed, &settings);
+    size_t count = sim_between(&chance, 2, 8);
+    for (size_t i = 0; i < count; i++) {
+        plan_draw_echo(&plan, 200000);
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < count; i++) {
+            expect_complete(world.clients[i]);
+        }
+    }
+    return world_end(report);
+}
+
+static bool half_closes(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_drawn(seed, &settings);
+    world_make(seed, &settings);
+    size_t count = sim_between(&chance, 3, 8);
+    for (size_t i = 0; i < count; i++) {
+        plan_draw_script(&plan, 100000);
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < count; i++) {
+            expect_complete(world.clients[i]);
+        }
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ slowness */
+
+/* A client that stops reading while the core has more for it than fits anywhere. */
+static void add_stalled(bool echo)
+{
+    struct sim_plan plan;
+
+    sim_plan_init(&plan, echo ? 1000000 : 100);
+    if (!echo) {
+        plan.service = "script";
+        plan.receive_bytes = 1000000;
+        plan.core_ends = SIM_ENDS_AFTER_SENDING;
+    }
+    plan.stall_at_bytes = random_below(&chance, 100000);
+    plan.stall_us = MINUTE;
+    sim_world_add(&world, &plan);
+}
+
+static bool slow_readers(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    settings.trunks = 1;
+    settings.stream_window_bytes = sim_chance(&chance, 2) ? 16384 : 65536;
+    world_make(seed, &settings);
+    add_stalled(true);
+    add_stalled(true);
+    add_stalled(false);
+    for (int i = 0; i < 3; i++) {
+        sim_plan_init(&plan, 300000);
+        plan.start_us = SIM_SECOND + random_below(&chance, 2 * SIM_SECOND);
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            expect_complete(world.clients[i]);
+            if (i < 3) {
+                expect_over_between(world.clients[i], MINUTE, 3 * MINUTE);
+            } else {
+                expect_over_between(world.clients[i], 0, MINUTE / 2);
+            }
+        }
+        /* They were slow enough to fill what they may fill; that it is not more is checked all along. */
+        if (world.output_peak_bytes < settings.stream_window_bytes / 2) {
+            sim_fail(&world.net, "the stalled clients filled only %llu bytes",
+                     (unsigned long long)world.output_peak_bytes);
+        }
+    }
+    return world_end(report);
+}
+
+static bool slow_handlers(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    settings.trunks = 1;
+    world_make(seed, &settings);
+    for (int i = 0; i < 3; i++) {
+        sim_plan_init(&plan, 400000);
+        plan.service = "script";
+        plan.receive_bytes = 1000;
+        plan.core_ends = SIM_ENDS_AFTER_PEER;
+        plan.core_consume_bytes = (uint32_t)sim_between(&chance, 500, 8000);
+        plan.core_consume_ms = plan.core_consume_bytes / 20; /* 20 seconds in all */
+        sim_world_add(&world, &plan);
+        sim_plan_init(&plan, 300000);
+        plan.start_us = SIM_SECOND + random_below(&chance, SIM_SECOND);
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            expect_complete(world.clients[i]);
+            if (i % 2 == 1) {
+                expect_over_between(world.clients[i], 0, 8 * SIM_SECOND);
+            }
+        }
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ client faults */
+
+static void plan_draw_fault(struct sim_plan *plan, uint64_t most)
+{
+    switch (random_below(&chance, 4)) {
+    case 0:
+        plan->fault_up = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
+        plan->fault_up_at = random_below(&chance, most);
+        break;
+    case 1:
+        plan->fault_down = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
+        plan->fault_down_at = random_below(&chance, most);
+        break;
+    case 2:
+        plan->vanish = SIM_VANISH_RESET;
+        plan->vanish_at_bytes = random_below(&chance, most);
+        break;
+    default:
+        plan->vanish = SIM_VANISH_FINISH;
+        plan->vanish_at_bytes = random_below(&chance, most);
+        break;
+    }
+}
+
+static bool client_faults(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_drawn(seed, &settings);
+    world_make(seed, &settings);
+    plan_draw_echo(&plan, 50000);
+    sim_world_add(&world, &plan);
+    for (int i = 0; i < 7; i++) {
+        if (sim_chance(&chance, 2)) {
+            plan_draw_echo(&plan, 60000);
+        } else {
+            plan_draw_script(&plan, 60000);
+        }
+        plan_draw_fault(&plan, sim_chance(&chance, 2) ? 6000 : 60000);
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        expect_complete(world.clients[0]);
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ trunk faults */
+
+static void add_long_clients(size_t count)
+{
+    struct sim_plan plan;
+
+    for (size_t i = 0; i < count; i++) {
+        if (sim_chance(&chance, 2)) {
+            plan_draw_echo(&plan, 150000);
+        } else {
+            plan_draw_script(&plan, 150000);
+        }
+        sim_world_add(&world, &plan);
+    }
+}
+
+static bool trunks_cut(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+
+    world_begin_drawn(seed, &settings);
+    world_make(seed, &settings);
+    add_long_clients(6);
+    world.trunk_fault = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
+    world.trunk_fault_from = sim_chance(&chance, 2) ? SIM_OPENER : SIM_ACCEPTOR;
+    world.trunk_fault_bytes_max = sim_chance(&chance, 2) ? 6000 : 300000;
+    for (size_t i = 0; i < world.trunk_count; i++) {
+        if (!sim_chance(&chance, 3)) {
+            sim_link_plan_fault(world.trunks[i].link, world.trunk_fault_from, world.trunk_fault,
+                                random_below(&chance, world.trunk_fault_bytes_max));
+        }
+    }
+    world.trunk_faults = (unsigned)random_below(&chance, 4);
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        world.trunk_faults = 0;
+        sim_world_break_trunks(&world, SIM_FAULT_RESET); /* also those whose fault still lies ahead */
+        sim_world_expect_idle(&world);
+        if (sim_world_run_trunks(&world, MINUTE)) {
+            sim_world_expect_service(&world);
+        }
+    }
+    return world_end(report);
+}
+
+/* Sessions that would go on for ever are ended by the loss of their trunk. */
+static void add_endless(size_t count)
+{
+    struct sim_plan plan;
+
+    for (size_t i = 0; i < count; i++) {
+        sim_plan_init(&plan, sim_between(&chance, 0, 40000));
+        plan.start_us = random_below(&chance, SIM_SECOND);
+        plan.ends = SIM_ENDS_NEVER;
+        sim_world_add(&world, &plan);
+    }
+}
+
+static void expect_lost(uint64_t since_us, uint64_t latest_us)
+{
+    for (size_t i = 0; i < world.client_count; i++) {
+        expect_not_clean(world.clients[i]);
+        expect_over_between(world.clients[i], since_us, latest_us);
+        expect_reason(world.clients[i], TRUNKLINE_REASON_TRUNK_LOST);
+    }
+}
+
+static bool trunks_reset(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+
+    world_begin_calm(seed, &settings);
+    world_make(seed, &settings);
+    add_endless(5);
+    sim_world_run(&world, 2 * SIM_SECOND + random_below(&chance, 3 * SIM_SECOND));
+    uint64_t cut_us = world.net.now_us;
+    uint64_t up = world.edges[0].relay.counters.trunks_up;
+    sim_world_break_trunks(&world, sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH);
+    if (sim_world_run_clients(&world, MINUTE)) {
+        sim_world_expect_idle(&world);
+        expect_lost(cut_us, cut_us + SIM_SECOND);
+        if (world.edges[0].relay.counters.trunks_up != up + settings.trunks) {
+            sim_fail(&world.net, "the edge did not dial again");
+        }
+        sim_world_expect_service(&world);
+    }
+    return world_end(report);
+}
+
+static bool trunks_black(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+
+    world_begin_calm(seed, &settings);
+    world_make(seed, &settings);
+    add_endless(5);
+    sim_world_run(&world, 2 * SIM_SECOND + random_below(&chance, 15 * SIM_SECOND));
+    uint64_t cut_us = world.net.now_us;
+    sim_world_break_trunks(&world, SIM_FAULT_BLACK_HOLE);
+    if (sim_world_run_clients(&world, 2 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        expect_lost(cut_us, cut_us + (TIMEOUT_PING_INTERVAL_MS + TIMEOUT_PING_ANSWER_MS + 1500U) * 1000U);
+        sim_world_expect_service(&world);
+    }
+    return world_end(report);
+}
+
+static bool core_away(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    world_make(seed, &settings);
+    sim_world_run(&world, SIM_SECOND);
+    world.cores[0].reachable = false;
+    sim_world_break_trunks(&world, SIM_FAULT_RESET);
+    sim_world_run(&world, SIM_SECOND);
+    for (int i = 0; i < 4; i++) {
+        plan_draw_echo(&plan, 30000);
+        plan.start_us = random_below(&chance, SIM_SECOND);
+        sim_world_add(&world, &plan);
+    }
+    sim_world_run(&world, 2 * SIM_SECOND);
+    world.cores[0].reachable = true;
+    if (sim_world_run_clients(&world, MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            expect_complete(world.clients[i]);
+        }
+    }
+    return world_end(report);
+}
+
+static bool core_gone(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    world_make(seed, &settings);
+    world.cores[0].reachable = false;
+    sim_world_break_trunks(&world, SIM_FAULT_RESET);
+    for (int i = 0; i < 4; i++) {
+        plan_draw_echo(&plan, 30000);
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, MINUTE)) {
+        for (size_t i = 0; i < world.client_count; i++) {
+            uint64_t start_us = world.clients[i]->plan.start_us;
+            expect_outcome(world.clients[i], SIM_OUTCOME_ALERT);
+            expect_over_between(world.clients[i], start_us + TIMEOUT_OPEN_MS * 1000U,
+                                start_us + (TIMEOUT_OPEN_MS + 500U) * 1000U);
+        }
+        sim_world_expect_idle(&world);
+        world.cores[0].reachable = true;
+        if (sim_world_run_trunks(&world, MINUTE)) {
+            sim_world_expect_service(&world);
+        }
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ draining */
+
+static bool core_drains(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_drawn(seed, &settings);
+    settings.cores = 2;
+    world_make(seed, &settings);
+    for (int i = 0; i < 10; i++) {
+        if (sim_chance(&chance, 2)) {
+            plan_draw_echo(&plan, 40000);
+        } else {
+            plan_draw_script(&plan, 40000);
+        }
+        plan.start_us = SIM_SECOND + random_below(&chance, 2 * SIM_SECOND);
+        sim_world_add(&world, &plan);
+    }
+    sim_world_run(&world, SIM_SECOND + random_below(&chance, 2 * SIM_SECOND));
+    sim_world_drain_core(&world, 0);
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            expect_complete(world.clients[i]);
+        }
+        if (!world.cores[0].drained) {
+            sim_fail(&world.net, "the core does not say that it is drained");
+        }
+    }
+    return world_end(report);
+}
+
+static bool edge_drains(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    world_make(seed, &settings);
+    add_endless(2);
+    for (int i = 0; i < 4; i++) { /* under way when the drain begins, and over soon */
+        sim_plan_init(&plan, 50000);
+        plan.service = "script";
+        plan.core_ends = SIM_ENDS_AFTER_PEER;
+        plan.receive_bytes = 50000;
+        plan.core_consume_bytes = 1000;
+        plan.core_consume_ms = (uint32_t)sim_between(&chance, 60, 100);
+        sim_world_add(&world, &plan);
+    }
+    for (int i = 0; i < 2; i++) { /* come too late */
+        sim_plan_init(&plan, 1000);
+        plan.start_us = 3 * SIM_SECOND + random_below(&chance, SIM_SECOND);
+        sim_world_add(&world, &plan);
+    }
+    sim_world_run(&world, 2 * SIM_SECOND);
+    sim_world_drain_edge(&world, 0, 20000);
+    sim_world_run(&world, 19 * SIM_SECOND);
+    for (size_t i = 2; i < 6; i++) {
+        expect_complete(world.clients[i]);
+    }
+    expect_outcome(world.clients[0], SIM_OUTCOME_OPEN);
+    expect_outcome(world.clients[1], SIM_OUTCOME_OPEN);
+    expect_outcome(world.clients[6], SIM_OUTCOME_RESET);
+    expect_outcome(world.clients[7], SIM_OUTCOME_RESET);
+    sim_world_run(&world, 5 * SIM_SECOND);
+    expect_not_clean(world.clients[0]);
+    expect_not_clean(world.clients[1]);
+    if (!world.edges[0].stopped) {
+        sim_fail(&world.net, "the edge does not stop after its drain");
+    }
+    if (core_worker_session_count(&world.cores[0].worker) != 0) {
+        sim_fail(&world.net, "the core still has sessions of the edge that stopped");
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ refusals */
+
+static void plan_script(struct sim_plan *plan)
+{
+    sim_plan_init(plan, 20000);
+    plan->service = "script";
+    plan->core_ends = SIM_ENDS_AFTER_PEER;
+    plan_draw_times(plan);
+}
+
+static bool refuses(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_drawn(seed, &settings);
+    world_make(seed, &settings);
+    plan_draw_echo(&plan, 50000);
+    struct sim_client *healthy = sim_world_add(&world, &plan);
+    plan_script(&plan);
+    plan.core_refuses = 503;
+    plan.core_answer_ms = sim_chance(&chance, 2) ? 300 : 0;
+    struct sim_client *refused = sim_world_add(&world, &plan);
+    plan.core_refuses = 403;
+    struct sim_client *forbidden = sim_world_add(&world, &plan);
+    plan_script(&plan);
+    plan.service = "missing";
+    struct sim_client *missing = sim_world_add(&world, &plan);
+    plan.service = "unrouted";
+    struct sim_client *unrouted = sim_world_add(&world, &plan);
+    plan_script(&plan);
+    plan.core_aborts_at = random_below(&chance, 40000);
+    struct sim_client *aborted = sim_world_add(&world, &plan);
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        expect_complete(healthy);
+        expect_outcome(refused, SIM_OUTCOME_ALERT);
+        expect_reason(refused, TRUNKLINE_REASON_REFUSED);
+        expect_outcome(forbidden, SIM_OUTCOME_ALERT);
+        expect_outcome(missing, SIM_OUTCOME_ALERT);
+        expect_outcome(unrouted, SIM_OUTCOME_ALERT);
+        expect_not_clean(aborted);
+        expect_reason(aborted, TRUNKLINE_REASON_ABORTED);
+        if (forbidden->alert != -49 || refused->alert != -80 || missing->alert != -49 || unrouted->alert != -49) {
+            sim_fail(&world.net, "alerts: %d for 403, %d for 503, %d for no service, %d for no route",
+                     forbidden->alert, refused->alert, missing->alert, unrouted->alert);
+        }
+        if (missing->core_opens + unrouted->core_opens > 0) {
+            sim_fail(&world.net, "a handler heard of a service that is not its own");
+        }
+    }
+    return world_end(report);
+}
+
+static bool limits(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+    size_t served = 0;
+    bool at_core = seed % 2 == 0;
+
+    world_begin_calm(seed, &settings);
+    settings.sessions_max = at_core ? 100 : 3;
+    settings.core_sessions_max = at_core ? 3 : 100;
+    world_make(seed, &settings);
+    sim_world_run(&world, SIM_SECOND);
+    for (int i = 0; i < 8; i++) {
+        plan_script(&plan);
+        plan.start_us = (uint64_t)i * 100000U;
+        plan.core_answer_ms = 2000;
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            if (world.clients[i]->outcome == SIM_OUTCOME_CLEAN) {
+                expect_complete(world.clients[i]);
+                served++;
+            } else {
+                expect_outcome(world.clients[i], at_core ? SIM_OUTCOME_ALERT : SIM_OUTCOME_RESET);
+            }
+        }
+        if (served != 3) {
+            sim_fail(&world.net, "%zu clients served at a limit of 3", served);
+        }
+        sim_world_expect_service(&world);
+    }
+    return world_end(report);
+}
+
+static bool stalls(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    world_make(seed, &settings);
+    for (int i = 0; i < 4; i++) { /* half a handshake, then silence */
+        plan_draw_echo(&plan, 1000);
+        plan.fault_up = SIM_FAULT_BLACK_HOLE;
+        plan.fault_up_at = random_below(&chance, 200);
+        sim_world_add(&world, &plan);
+    }
+    for (int i = 0; i < 3; i++) { /* a handler that never answers */
+        plan_script(&plan);
+        plan.core_mute = true;
+        sim_world_add(&world, &plan);
+    }
+    if (sim_world_run_clients(&world, MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            const struct sim_client *client = world.clients[i];
+            uint64_t limit_us = (i < 4 ? TIMEOUT_HANDSHAKE_MS : TIMEOUT_OPEN_MS) * 1000U;
+            expect_not_clean(client);
+            expect_over_between(client, client->plan.start_us + limit_us,
+                                client->plan.start_us + limit_us + SIM_SECOND / 2);
+            if (i >= 4) {
+                expect_reason(client, TRUNKLINE_REASON_RESET);
+            }
+        }
+        if (world.edges[0].relay.counters.handshakes_failed != 4) {
+            sim_fail(&world.net, "%llu handshakes counted as failed, not 4",
+                     (unsigned long long)world.edges[0].relay.counters.handshakes_failed);
+        }
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ everything */
+
+static void plan_draw_anything(struct sim_plan *plan)
+{
+    if (sim_chance(&chance, 2)) {
+        plan_draw_echo(plan, 100000);
+    } else {
+        plan_draw_script(plan, 100000);
+        plan->core_mute = sim_chance(&chance, 12);
+        plan->core_refuses = sim_chance(&chance, 10) ? 502 : 0;
+        plan->core_aborts_at = sim_chance(&chance, 6) ? random_below(&chance, 100000) : SIM_NEVER;
+    }
+    plan->start_us = random_below(&chance, 20 * SIM_SECOND);
+    if (sim_chance(&chance, 3)) {
+        plan_draw_fault(plan, 60000);
+    }
+    if (sim_chance(&chance, 4)) {
+        plan->stall_at_bytes = random_below(&chance, 50000);
+        plan->stall_us = random_below(&chance, 20 * SIM_SECOND);
+    }
+}
+
+static void mishap(void)
+{
+    switch (random_below(&chance, 6)) {
+    case 0:
+        sim_world_break_trunks(&world, SIM_FAULT_RESET);
+        break;
+    case 1:
+        sim_world_break_trunks(&world, SIM_FAULT_BLACK_HOLE);
+        break;
+    case 2:
+        world.cores[0].reachable = !world.cores[0].reachable;
+        break;
+    case 3:
+        sim_world_drain_core(&world, random_below(&chance, world.settings.cores));
+        break;
+    case 4:
+        sim_world_drain_edge(&world, random_below(&chance, world.settings.edges), 1000 * random_below(&chance, 20));
+        break;
+    default:
+        break;
+    }
+}
+
+static bool anything(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_drawn(seed, &settings);
+    world_make(seed, &settings);
+    for (int i = 0; i < 12; i++) {
+        plan_draw_anything(&plan);
+        sim_world_add(&world, &plan);
+    }
+    for (int i = 0; i < 3; i++) {
+        sim_world_run(&world, random_below(&chance, 10 * SIM_SECOND));
+        mishap();
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ no memory */
+
+static uint64_t fault_at; /* the allocation that fails: read by the child */
+
+/* A few clients; one allocation of the whole, set-up included, fails. */
+static bool memory_out(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+    struct sim_plan plan;
+
+    world_begin_calm(seed, &settings);
+    settings.stream_window_bytes = 16384;
+    settings.client_link.buffer_bytes = 20000;
+    memory_fail_at(fault_at);
+    enum error_code error = sim_world_init(&world, seed, &settings);
+    if (error == ERROR_NONE) {
+        sim_plan_init(&plan, 60000);
+        plan.half_closes_tcp = true;
+        sim_world_add(&world, &plan);
+        plan.stall_at_bytes = 10000;
+        plan.stall_us = SIM_SECOND;
+        sim_world_add(&world, &plan);
+        plan_script(&plan);
+        plan.receive_bytes = 60000;
+        plan.core_answer_ms = 200;
+        plan.core_consume_bytes = 4000;
+        plan.core_consume_ms = 10;
+        sim_world_add(&world, &plan);
+        plan_script(&plan);
+        plan.core_refuses = 503;
+        sim_world_add(&world, &plan);
+        (void)sim_world_run_clients(&world, 2 * MINUTE);
+    } else if (error != ERROR_NO_MEMORY) {
+        sim_fail(&world.net, "set-up: %s", error_name(error));
+    }
+    report->faults = memory_faults();
+    memory_fail_at(0);
+    if (error == ERROR_NONE) {
+        sim_world_expect_idle(&world);
+        sim_world_expect_service(&world);
+    }
+    return world_end(report);
+}
+
+/* ------------------------------------------------------------------------------------------------ tests */
+
+/* A test for a scenario of its own name. */
+#define SCENARIO_TEST(test_, scenario_, seeds_)                                                                        \
+    static void test_(void **state)                                                                                    \
+    {                                                                                                                  \
+        (void)state;                                                                                                   \
+        assert_int_equal(sim_run_seeds(#test_, (scenario_), (seeds_)), 0);                                             \
+    }
+
+SCENARIO_TEST(everything_echoes_byte_exactly_under_delays_and_splits, echoes, 40)
+SCENARIO_TEST(each_direction_ends_by_itself_in_any_order, half_closes, 40)
+SCENARIO_TEST(stalled_clients_hold_no_more_than_their_window_and_stall_nobody_else, slow_readers, 6)
+SCENARIO_TEST(slow_handlers_stop_their_own_clients_and_nobody_else, slow_handlers, 6)
+SCENARIO_TEST(clients_cut_at_any_byte_are_never_taken_for_a_clean_end, client_faults, 60)
+SCENARIO_TEST(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly, trunks_cut, 40)
+SCENARIO_TEST(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served, trunks_reset, 10)
+SCENARIO_TEST(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline, trunks_black, 10)
+SCENARIO_TEST(clients_wait_for_a_core_that_comes_back, core_away, 10)
+SCENARIO_TEST(clients_of_a_core_that_stays_away_are_refused_in_time, core_gone, 10)
+SCENARIO_TEST(no_client_notices_the_drain_of_one_core_of_two, core_drains, 40)
+SCENARIO_TEST(a_draining_edge_lets_sessions_end_and_resets_the_rest_at_its_deadline, edge_drains, 8)
+SCENARIO_TEST(refusals_and_aborts_are_told_by_alerts_and_never_look_clean, refuses, 20)
+SCENARIO_TEST(beyond_a_limit_clients_are_refused_and_those_within_are_served, limits, 8)
+SCENARIO_TEST(stalled_handshakes_and_mute_handlers_end_at_their_deadlines, stalls, 8)
+SCENARIO_TEST(whatever_happens_no_session_is_left_and_no_byte_is_wrong, anything, 80)
+
+static void a_seed_decides_every_byte_on_every_link(void **state)
+{
+    struct sim_report first;
+    struct sim_report again;
+    struct sim_report other;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        assert_true(sim_run_once(anything, seed, &first));
+        assert_true(sim_run_once(anything, seed, &again));
+        assert_true(sim_run_once(anything, seed + 100, &other));
+        assert_true(first.traffic_bytes > 1000);
+        assert_true(first.random_calls > 0);
+        assert_int_equal(first.traffic_bytes, again.traffic_bytes);
+        assert_int_equal(first.traffic_hash, again.traffic_hash);
+        assert_int_not_equal(first.traffic_hash, other.traffic_hash);
+    }
+}
+
+static void a_failed_allocation_ends_what_it_must_and_nothing_is_left(void **state)
+{
+    struct sim_report report = {.faults = 1};
+    uint64_t runs = 0;
+
+    (void)state;
+    /* Each of the first, then fewer and fewer of the many that come later and resemble each other. */
+    for (fault_at = 1; report.faults > 0; fault_at += 1 + fault_at / 400) {
+        if (!sim_run_once(memory_out, 1, &report)) {
+            fail_msg("failed when allocation %llu did", (unsigned long long)fault_at);
+        }
+        runs++;
+    }
+    print_message("%llu runs, the last with no fault within %llu allocations\n", (unsigned long long)runs,
+                  (unsigned long long)fault_at);
+    assert_true(runs > 50);
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    sim_run_prepare();
+    return sim_world_prepare() ? 0 : -1;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    sim_world_unprepare();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_echoes_byte_exactly_under_delays_and_splits),
+        cmocka_unit_test(each_direction_ends_by_itself_in_any_order),
+        cmocka_unit_test(stalled_clients_hold_no_more_than_their_window_and_stall_nobody_else),
+        cmocka_unit_test(slow_handlers_stop_their_own_clients_and_nobody_else),
+        cmocka_unit_test(clients_cut_at_any_byte_are_never_taken_for_a_clean_end),
+        cmocka_unit_test(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly),
+        cmocka_unit_test(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served),
+        cmocka_unit_test(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline),
+        cmocka_unit_test(clients_wait_for_a_core_that_comes_back),
+        cmocka_unit_test(clients_of_a_core_that_stays_away_are_refused_in_time),
+        cmocka_unit_test(no_client_notices_the_drain_of_one_core_of_two),
+        cmocka_unit_test(a_draining_edge_lets_sessions_end_and_resets_the_rest_at_its_deadline),
+        cmocka_unit_test(refusals_and_aborts_are_told_by_alerts_and_never_look_clean),
+        cmocka_unit_test(beyond_a_limit_clients_are_refused_and_those_within_are_served),
+        cmocka_unit_test(stalled_handshakes_and_mute_handlers_end_at_their_deadlines),
+        cmocka_unit_test(whatever_happens_no_session_is_left_and_no_byte_is_wrong),
+        cmocka_unit_test(a_seed_decides_every_byte_on_every_link),
+        cmocka_unit_test(a_failed_allocation_ends_what_it_must_and_nothing_is_left),
+    };
+
+    cmocka_set_test_filter(getenv("TRUNKLINE_SIM_TEST"));
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
