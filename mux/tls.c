@@ -707,7 +707,7 @@ int tls_last_alert(const struct tls_session *tls)
 enum error_code tls_ticket_export(const struct tls_session *tls, uint8_t *into, size_t capacity, size_t *length)
 {
     const struct tls_backend *backend = tls->backend;
-    gnutls_datum_t data = {.data = NULL};
+    gnutls_datum_t data = {NULL, 0};
 
     *length = 0;
     if (backend == NULL || backend->context->server || backend->state != TLS_OPEN) {

@@ -420,7 +420,8 @@ void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text
     }
     if (stream == NULL) {
         chain_clear(&body);
-        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
+        /* Not REFUSED_STREAM: the opener would send the request again, though the owner has heard of it. */
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
         trunk_want_send(trunk);
         return;
     }

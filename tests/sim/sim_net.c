@@ -274,7 +274,7 @@ static void end_break(struct sim_link *link, enum sim_side side, enum error_code
     }
     end->broken = true;
     end->error = error;
-    end_notify(link, side, TRANSPORT_READABLE | TRANSPORT_WRITABLE);
+    end_notify(link, side, TRANSPORT_READABLE | TRANSPORT_WRITABLE | TRANSPORT_BROKEN);
 }
 
 static void net_hash(struct sim_net *net, const struct sim_link *link, enum sim_side from,
