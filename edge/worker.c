@@ -81,7 +81,7 @@ static enum error_code edge_worker_dial(void *owner, size_t core, union transpor
 {
     struct edge_worker *worker = owner;
     struct socket_transport *socket = (struct socket_transport *)(void *)slot;
-    enum error_code error = socket_connect(socket, worker->loop, &worker->settings.cores[core], ready);
+    enum error_code error = socket_connect(socket, worker->loop, NULL, &worker->settings.cores[core], ready);
     if (error == ERROR_NONE) {
         socket_tune_trunk(socket, TIMEOUT_TRUNK_USER_MS, LIMIT_TRUNK_BACKLOG_BYTES);
     }
@@ -166,13 +166,12 @@ enum error_code edge_worker_reload(struct edge_worker *worker, struct tls_contex
 
 /* ------------------------------------------------------------------------------------------------ life */
 
-static uint32_t edge_worker_identity(void)
+/* Neighbours get neighbouring numbers, so that a core with as many workers spreads them evenly. 0 would mean that there
+ * is none. */
+static uint32_t edge_worker_identity(const struct edge_worker_settings *settings)
 {
-    uint32_t identity = 0;
-    while (identity == 0) {
-        clock_random(&identity, sizeof(identity)); /* 0 would mean that there is none */
-    }
-    return identity;
+    uint32_t identity = settings->identity + settings->index;
+    return identity != 0 ? identity : UINT32_MAX;
 }
 
 static enum error_code edge_worker_make_relay(struct edge_worker *worker)
@@ -185,7 +184,7 @@ static enum error_code edge_worker_make_relay(struct edge_worker *worker)
         .sessions_max = worker->settings.sessions_max,
         .handshakes_max = worker->settings.handshakes_max,
         .worker = worker->settings.index,
-        .edge_worker = edge_worker_identity(),
+        .edge_worker = edge_worker_identity(&worker->settings),
     };
     clock_random(&settings.seed, sizeof(settings.seed));
     return relay_init(&worker->relay, &settings, loop_scheduler(worker->loop), &ops, worker);

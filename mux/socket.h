@@ -71,15 +71,18 @@ enum error_code listener_start(struct listener *listener, struct loop *loop, int
 /* Stops accepting and closes the socket. No effect on one that is zeroed or stopped. */
 void listener_stop(struct listener *listener);
 
-/* Takes a connected (or connecting) non-blocking descriptor, sets TCP_NODELAY, and watches it. On an error the
+/* Takes a connected non-blocking descriptor, sets TCP_NODELAY, and watches it. On an error the
  * descriptor is closed. */
 enum error_code socket_transport_open(struct socket_transport *socket, struct loop *loop, int fd,
                                       void (*ready)(struct transport *transport, unsigned events));
 
-/* Starts a connection; the transport's first TRANSPORT_WRITABLE tells its end: a write then gives ERROR_UNREACHABLE
- * (errno set to the cause) when it failed. ERROR_UNREACHABLE or ERROR_NO_FILES at once is possible too. */
-enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *peer,
-                               void (*ready)(struct transport *transport, unsigned events));
+/* Starts a connection, from the address `source` (its port 0: chosen for this peer, IP_BIND_ADDRESS_NO_PORT, so that
+ * one source address reaches every peer from each port), or from where the system likes when it is NULL. The
+ * transport's first TRANSPORT_WRITABLE tells its end: a write then gives ERROR_UNREACHABLE (errno set to the cause)
+ * when it failed. At once: ERROR_UNREACHABLE, ERROR_LIMIT (no port is left), ERROR_NO_FILES, ERROR_NO_MEMORY,
+ * ERROR_SYSTEM. */
+enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *source,
+                               const struct address *peer, void (*ready)(struct transport *transport, unsigned events));
 
 /* How a connection attempt ended: ERROR_NONE, ERROR_AGAIN_LATER while it goes on, ERROR_UNREACHABLE (errno set). */
 enum error_code socket_connected(struct socket_transport *socket);

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -436,6 +437,33 @@ class Client:
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         self.flush()
+
+    def finish(self, waiting=b""):
+        """Sends ciphertext that waits, then close_notify, and reads all the while: what came, and how it ended."""
+        data = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while True:
+                data += self.tls.read(65536)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        waiting = memoryview(bytes(waiting) + self.outgoing.read())
+        timeout = self.socket.gettimeout()
+        while waiting:
+            readable, writable, _ = select.select([self.socket], [self.socket], [], timeout)
+            if not readable and not writable:
+                raise TimeoutError("the connection neither gives nor takes bytes")
+            if readable:
+                self.feed()
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    while True:
+                        data += self.tls.read(65536)
+            if writable:
+                self.socket.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    waiting = waiting[self.socket.send(waiting):]
+                self.socket.settimeout(timeout)
+        rest, end = self.read_end()
+        return data + rest, end
 
     def read_end(self):
         """What still comes, and how it ends: "close_notify", "truncated", "reset", or an alert's name."""
