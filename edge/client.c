@@ -188,13 +188,11 @@ static void edge_client_log(struct edge_client *client, enum log_level level, st
     if (!log_counter_allow(counter, client->relay->scheduler->now_us, &suppressed)) {
         return;
     }
-    struct tls_peer_info info = {.server_name = NULL};
-    if (tls_established(&client->tls)) {
-        tls_peer_info(&client->tls, &info);
-    }
+    struct tls_peer_info info;
+    tls_peer_info(&client->tls, &info); /* also after the alert that ended the connection */
     int alert = tls_last_alert(&client->tls);
     LOG(level, event, LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
-        LOG_TEXT("sni", info.server_name != NULL && info.server_name[0] != 0 ? info.server_name : NULL),
+        LOG_TEXT("sni", info.server_name[0] != 0 ? info.server_name : NULL),
         LOG_INTEGER("status", status), LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
 }
 

@@ -274,9 +274,11 @@ static void edge_client_input_finished(struct edge_client *client)
 /* Ciphertext from the client. */
 static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size_t length)
 {
+    bool was_pending = !chain_empty(&client->outbox.pending);
     edge_client_gather(client);
     enum error_code error = tls_receive(&client->tls, bytes, length);
     enum error_code flushed = edge_client_flush(client);
+    bool flushed_more = was_pending && chain_empty(&client->outbox.pending);
     if (error == ERROR_NONE && client->failure != ERROR_NONE) {
         edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, client->failure);
         return;
@@ -292,6 +294,11 @@ static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size
         edge_client_established(client);
     }
     edge_client_end_input(client);
+    /* The flush may have emptied what was pending: the core hears of it, and what waited behind it goes on. */
+    if (flushed_more && client->state == EDGE_CLIENT_RELAYING) {
+        edge_client_consume(client);
+        edge_client_pump_output(client);
+    }
 }
 
 void edge_client_pump_input(struct edge_client *client)

@@ -101,6 +101,14 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
         trunk_internal_free(stream);
         return;
     }
+    if ((stream->flags & TRUNK_STREAM_HELD) && stream->input == STREAM_OPEN) {
+        /* Accepted and over within one batch: its bytes come before its end. The owner may reset it meanwhile. */
+        int32_t id = stream->id;
+        trunk_held_deliver(trunk_held_of(stream));
+        if (trunk_stream_of(trunk, id) != stream) {
+            return;
+        }
+    }
     if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR) {
         error = ERROR_NONE;
     } else if (trunk->settings.role == TRUNK_OPENER && stream->output == STREAM_EXPECT_OPEN &&

@@ -35,7 +35,7 @@ function collect(stream) {
     stream.on('end', () => {
         result.ended = true;
         if (result.status !== 200) {
-            stream.close(); // what was to be sent is not wanted: Node would wait for it all the same
+            stream.destroy(); // what is still to be sent is not wanted: Node would wait for it all the same
         }
     });
     stream.on('error', (error) => { result.error = error.message; });

@@ -342,6 +342,7 @@ class OpeningRefusalTest(RefusalCase):
         second.echo()
         self.assert_over("sessions-max")
         second.close()
+        self.relay_edge.wait_log("client-state", peer=second.name, to="closed")
         self.client(self.relay_edge).echo()
 
 

@@ -394,6 +394,35 @@ static void bytes_that_come_before_the_answer_wait_for_it(void **state)
     pair_dispose(&pair);
 }
 
+static void early_bytes_of_a_stream_that_is_over_at_once_are_not_lost(void **state)
+{
+    (void)state;
+    struct trunk_pair pair;
+    struct pair_stream stream;
+    assert_int_equal(pair_init(&pair, NULL, NULL), ERROR_NONE);
+    pair.hold = true;
+    assert_int_equal(pair_open(&pair, &stream), ERROR_NONE);
+    stream.stream.input = STREAM_OPEN;
+    stream.stream.output = STREAM_OPEN;
+    assert_int_equal(trunk_stream_write(&stream.stream, (const uint8_t *)"early", 5), ERROR_NONE);
+    trunk_stream_end(&stream.stream);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    struct pair_stream *accepted = pair_accepted(&pair, 0);
+    assert_int_equal(trunk_stream_accept(&accepted->stream), ERROR_NONE);
+    trunk_stream_end(&accepted->stream);
+    /* The end is sent before the task that delivers what was held. */
+    uint8_t record[TLS_RECORD_MAX_BYTES];
+    size_t length = 0;
+    assert_int_equal(trunk_send(pair.acceptor.trunk, record, sizeof(record), &length), ERROR_NONE);
+    assert_int_equal(trunk_receive(pair.opener.trunk, record, length), ERROR_NONE);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(accepted->received_length, 5);
+    assert_int_equal(accepted->ended, 1);
+    assert_int_equal(accepted->closed, 1);
+    assert_int_equal(accepted->error, ERROR_NONE);
+    pair_dispose(&pair);
+}
+
 static void early_bytes_of_a_refused_stream_are_dropped(void **state)
 {
     (void)state;
@@ -690,6 +719,7 @@ int main(void)
         cmocka_unit_test(a_trunk_calls_itself_exhausted_before_its_identifiers_end),
         cmocka_unit_test(a_burst_of_resets_does_not_end_the_trunk),
         cmocka_unit_test(bytes_that_come_before_the_answer_wait_for_it),
+        cmocka_unit_test(early_bytes_of_a_stream_that_is_over_at_once_are_not_lost),
         cmocka_unit_test(early_bytes_of_a_refused_stream_are_dropped),
         cmocka_unit_test(an_abort_sends_what_is_queued_before_the_reset),
         cmocka_unit_test(an_abort_that_the_peer_does_not_take_is_dropped_in_time),
