@@ -170,7 +170,9 @@ void edge_client_reset(struct edge_client *client)
 
 void edge_client_linger_over(struct edge_client *client)
 {
-    edge_client_close(client, client->spoiled ? TRANSPORT_CLOSE_RESET : TRANSPORT_CLOSE_CLEAN);
+    /* Once both have sent FIN nothing is left to be told, and a reset could only overtake the alert. */
+    bool finished = client->peer_finished && client->output_half == EDGE_CLIENT_HALF_ENDED;
+    edge_client_close(client, client->spoiled && !finished ? TRANSPORT_CLOSE_RESET : TRANSPORT_CLOSE_CLEAN);
 }
 
 /* True for errors of the connection, after which nothing more can be written. */

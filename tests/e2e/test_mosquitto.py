@@ -55,7 +55,7 @@ class MosquittoTest(Case):
             self.publish("room/1", f"message {number}")
         self.assertEqual(self.received(stays, 20), [f"room/1 message {number}" for number in range(20)])
         # It is still there after everybody else has gone: one session is left on both sides.
-        self.relay_core.wait_log("session-closed", count=20, reason="done")
+        self.relay_core.wait_log("session-closed", count=20)
         self.assertEqual(len(self.relay_core.find("session-opened")), 21)
         self.publish("room/2", "x" * 200000)
         self.assertEqual(self.received(stays, 21)[-1], "room/2 " + "x" * 200000)
