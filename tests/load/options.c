@@ -52,6 +52,8 @@ static const char help_text[] = "Usage: trunkline-load --connect ADDR:PORT [OPTI
                                 "  --path PATH                that down and http ask for (default /)\n"
                                 "  --status N                 that their answers must have (default 200)\n"
                                 "  --length BYTES             that the bodies of http must have (default: any)\n"
+                                "  --random                   a client drawn by lot sends the next message (default:\n"
+                                "                             each in turn)\n"
                                 "  --ping-interval SECONDS    each echo client sends a message without a body so\n"
                                 "                             often, also while nothing else goes on (default:\n"
                                 "                             never)\n"
@@ -106,6 +108,7 @@ enum option_code {
     OPTION_PATH,
     OPTION_STATUS,
     OPTION_LENGTH,
+    OPTION_RANDOM,
     OPTION_PING_INTERVAL,
     OPTION_DURATION,
     OPTION_HOLD,
@@ -146,6 +149,7 @@ static const struct option option_table[] = {
     {"path", required_argument, NULL, OPTION_PATH},
     {"status", required_argument, NULL, OPTION_STATUS},
     {"length", required_argument, NULL, OPTION_LENGTH},
+    {"random", no_argument, NULL, OPTION_RANDOM},
     {"ping-interval", required_argument, NULL, OPTION_PING_INTERVAL},
     {"duration", required_argument, NULL, OPTION_DURATION},
     {"hold", required_argument, NULL, OPTION_HOLD},
@@ -408,6 +412,9 @@ static enum load_verdict read_option(struct load_options *options, int code, con
         return read_seconds(name, text, &options->hold_ms);
     case OPTION_RESUME:
         options->resume = true;
+        return LOAD_RUN;
+    case OPTION_RANDOM:
+        options->random = true;
         return LOAD_RUN;
     case OPTION_PROGRESS:
         options->progress = true;

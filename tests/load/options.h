@@ -64,6 +64,7 @@ struct load_options {
     bool hold_given;
     bool length_given;
     bool resume;
+    bool random; /* who sends next is drawn by lot */
     bool progress;
 };
 

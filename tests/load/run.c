@@ -52,6 +52,7 @@ struct run {
     struct timer tick;
     struct task pump;
     struct probe *probe; /* of the first worker; NULL: none */
+    struct random_state random;
     bool stormed;
 };
 
@@ -134,6 +135,9 @@ static void pump_returns(struct run *run)
 static struct client *next_ready_client(struct run *run)
 {
     assert(run->party.ready > 0);
+    if (run->options->random) {
+        run->cursor = (uint32_t)random_below(&run->random, run->prepared);
+    }
     for (;;) {
         struct client *client = &run->clients[run->cursor];
         run->cursor = (run->cursor + 1) % run->prepared;
@@ -573,6 +577,7 @@ void run_worker(const struct load_options *options, struct share share, struct b
                       .alarm = {.fd = -1}};
     timer_init(&run.tick, on_tick);
     task_init(&run.pump, pump);
+    random_seed(&run.random, clock_monotonic_us() + share.index);
 
     slot->error = prepare(&run, slot->fault, sizeof(slot->fault));
     atomic_store(&slot->finished, RUN_PREPARE);
