@@ -142,12 +142,12 @@ class Program:
 class Load(Program):
     """trunkline-load, which waits for go() when all its clients are open."""
 
-    def __init__(self, bench, name, address, *options, ca=None, wait=True):
+    def __init__(self, bench, name, address, *options, wait=True):
         self.ready = bench.directory / f"{name}.ready"
         self.json = bench.directory / f"{name}.json"
         waiting = ["--wait-file", self.ready] if wait else []
-        super().__init__(bench, name, BIN / "trunkline-load", "--connect", address, "--server-name", "localhost", "--ca",
-                         ca or bench.pki / "ca.crt", "--json", self.json, *waiting, *options)
+        super().__init__(bench, name, BIN / "trunkline-load", "--connect", address, "--server-name", "localhost",
+                         "--ca", bench.pki / "ca.crt", "--json", self.json, *waiting, *options)
 
     def wait_ready(self, seconds=300):
         self.wait_until(lambda: self.ready.exists() and self.ready.stat().st_size > 0, "have its clients open", seconds)

@@ -9,10 +9,11 @@ stunnel, each with one worker, the same ECDSA certificate, and a service behind 
   --handshakes N       clients of the runs that measure CPU per handshake (default 1000; 0: leave them out)
   --json FILE          figures for machines
 
-Clients are opened up to each number in turn; each is served once, then all rest. Memory is anonymous proportional memory
-(Pss_Anon of all processes of a program). What one client costs is the growth between the last two numbers, divided by
-their difference, so that what a program takes at its start does not count. A program that needs two files for each client
-(all but Trunkline and nghttpx) is measured up to what the limit of open files allows.
+Clients are opened up to each number in turn; each is served once, then all rest. Memory is anonymous proportional
+memory (Pss_Anon of all processes of a program). What one client costs is the growth between the last two numbers,
+divided by their difference, so that what a program takes at its start does not count. A program that needs two files
+for each client (all but Trunkline and nghttpx) is measured up to what the limit of open files allows, and one that
+fails to serve so many up to the number before.
 
 nghttpx relays HTTP only: its clients make one request instead of one echo.
 
@@ -230,9 +231,16 @@ def memory_by_clients(subject, options):
     rest = {name: (part.cpu_seconds() - rest[name]) / 5 for name, part in subject.parts.items()}
     for load in loads:
         load.go()
-    for load in loads:
-        load.finish()
-    return points, rest
+    # A peer that cannot hold a number of clients is measured up to the one before, and that is said.
+    failed = None
+    for stage, load in enumerate(loads):
+        figures = load.finish(allowed=(0,) if isinstance(subject, Trunkline) else (0, 1))
+        if failed is None and figures["failed"] > 0:
+            failed = f"of {sizes[stage]:,} clients {figures['failed']:,} failed"
+            points = {name: found[:stage + 1] for name, found in points.items()}
+    if min(len(found) for found in points.values()) < 2:
+        raise common.Failure(f"{subject.address}: not even the first clients were served: {failed}")
+    return points, rest, failed
 
 
 def handshake_costs(subject, options):
@@ -255,12 +263,13 @@ def handshake_costs(subject, options):
             for name in subject.parts}
 
 
-def figures_of(name, points, rest, costs):
+def figures_of(name, points, rest, costs, failed):
     """The headline and everything that it was made from."""
     (lower, upper) = points[-2:]
     clients = upper[0] - lower[0]
     figures = {
         "name": name,
+        "failed": failed,
         "points": [{"clients": point[0], "pss_anon_kb": point[1], "pss_kb": point[2]} for point in points],
         "bytes_per_client": (upper[1] - lower[1]) * 1024 / clients,
         "pss_bytes_per_client": (upper[2] - lower[2]) * 1024 / clients,
@@ -280,8 +289,8 @@ def measure(bench, name, options):
                        wait=False)
     warm.finish(allowed=(0, 4))
     costs = handshake_costs(subject, options) if options["handshakes"] > 0 else {}
-    points, rest = memory_by_clients(subject, options)
-    results = [figures_of(part, points[part], rest[part], costs.get(part)) for part in subject.parts]
+    points, rest, failed = memory_by_clients(subject, options)
+    results = [figures_of(part, points[part], rest[part], costs.get(part), failed) for part in subject.parts]
     bench.stop_all()
     return results
 
@@ -303,6 +312,9 @@ def report(results):
                      f"{r['idle_cpu_us_per_client_second']:.2f}"])
     common.table(["", "between clients", "B/client", "x edge", "MB, 1st", "2nd", "3rd", "us/full", "us/again",
                   "us/client/s idle"], rows)
+    for r in results:
+        if r["failed"]:
+            print(f"  {r['name']}: {r['failed']}, so it was measured below")
 
 
 def run():
@@ -316,7 +328,8 @@ def run():
     print()
     report(results)
     if options["json"]:
-        pathlib.Path(options["json"]).write_text(json.dumps({"machine": common.machine(), "results": results}, indent=2) + "\n")
+        text = json.dumps({"machine": common.machine(), "results": results}, indent=2)
+        pathlib.Path(options["json"]).write_text(text + "\n")
     return 0
 
 

@@ -26,10 +26,7 @@ import time
 import common
 
 CORE_SOCKETS_MAX = 256
-PORTS_PER_ADDRESS = 25000  # a little below what ip_local_port_range has by default
-KERNEL_BYTES = 10000       # for one session on one machine: both ends of its connection
-EDGE_BYTES = 13000
-LOAD_BYTES = 14000
+MEMORY_SPARE_KB = 524288   # that others shall keep
 
 
 def number(name, text):
@@ -107,13 +104,14 @@ class Fleet:
             common.Load(self.bench, f"warm-{i}", edge_address, "--clients", "20", "--duration", "0",
                         wait=False).finish()
 
-    def check_memory(self):
-        need = self.options["sessions"] * (KERNEL_BYTES + EDGE_BYTES + LOAD_BYTES) // 1024
-        have = meminfo()["available_kb"]
-        if need > have:
-            raise common.Failure(f"{self.options['sessions']:,} sessions may need {need // 1048576} GiB on this machine, "
-                                 f"{have // 1048576} GiB are free: give fewer --sessions, or set "
-                                 "TRUNKLINE_BENCH_BOLD=1 to try")
+    def check_memory(self, before, now):
+        """Would the sessions that are missing fit? Judged by what those that are open have taken."""
+        each = (before["available_kb"] - now["available_kb"]) / now["sessions"]
+        need = each * (self.options["sessions"] - now["sessions"])
+        if need > now["available_kb"] - MEMORY_SPARE_KB:
+            raise common.Failure(f"{self.options['sessions']:,} sessions would need {need / 1048576:.1f} GiB more at "
+                                 f"{each:.1f} KB each, clients included; {now['available_kb'] / 1048576:.1f} GiB are "
+                                 "left: give fewer --sessions")
 
     def open_to(self, sessions):
         """Fills the edges one after the other; the loads of a stage share the rate."""
@@ -134,7 +132,8 @@ class Fleet:
             rate = max(1, self.options["rate"] * clients // (sessions - self.sessions))
             active = max(1, clients * self.options["active"] // 100)
             load = common.Load(self.bench, name, self.addresses[i], "--clients", clients, "--rate", rate,
-                               "--opening", max(20, 400 // len(parts)), "--timeout", "30", "--source-addresses", sources,
+                               "--opening", max(20, 400 // len(parts)), "--timeout", "30",
+                               "--source-addresses", sources,
                                "--messages-per-second", active, "--duration", self.options["seconds"], "--random")
             load.clients = clients
             begun.append(load)
@@ -163,8 +162,8 @@ class Fleet:
         return self.core.cpu_seconds(), sum(edge.cpu_seconds() for edge in self.edges)
 
     def traffic(self):
-        """Lets all loads send. CPU is looked at just before the end, when nothing closes yet; memory is not looked at, as
-        that would hold up the processes that are measured."""
+        """Lets all loads send. CPU is looked at just before the end, when nothing closes yet; memory is not looked at,
+        as that would hold up the processes that are measured."""
         for load in self.loads:
             load.go()
         time.sleep(0.3)
@@ -200,16 +199,17 @@ def report(stages, traffic, options):
         rows.append([f"{stage['sessions']:,}", f"{stage['edges_anon_kb'] / 1024:,.0f}", per_session("edges_anon_kb"),
                      f"{stage['core_anon_kb'] / 1024:,.0f}", per_session("core_anon_kb"),
                      f"{stage['loads_kb'] / 1024:,.0f}", f"{(stage['slab_kb'] - stages[0]['slab_kb']) / 1024:,.0f}",
-                     per_session("slab_kb"), f"{stage['sockstat_kb'] / 1024:,.0f}",
+                     per_session("slab_kb"),
+                     f"{stage['sockstat_kb'] / 1024:,.0f}",
                      f"{(stage['edges_cpu'] - before['edges_cpu']) / grown * 1e6:,.0f}",
                      f"{(stage['core_cpu'] - before['core_cpu']) / grown * 1e6:,.0f}", str(stage["core_sockets"])])
-    common.table(["sessions", "edges MB", "B each", "core MB", "B each", "load MB", "slab MB", "B each", "TCP buffers MB",
-                  "edge us/open", "core us/open", "core sockets"], rows)
+    common.table(["sessions", "edges MB", "B each", "core MB", "B each", "load MB", "slab MB", "B each",
+                  "TCP buffers MB", "edge us/open", "core us/open", "core sockets"], rows)
     print(f"\n  {traffic['messages']:,} messages in {traffic['seconds']:.0f} s through {options['active']} % of the "
           f"sessions each second: {traffic['faults']} lost, doubled, altered or late for ever; {traffic['failed']} "
           f"clients failed")
-    print(f"  echo p50 {traffic['echo_p50_us'] / 1000:.2f} ms, p99 {traffic['echo_p99_us'] / 1000:.2f} ms (of the worst "
-          f"load process); CPU for one message: core {traffic['core_us_per_message']:.1f} us, edge "
+    print(f"  echo p50 {traffic['echo_p50_us'] / 1000:.2f} ms, p99 {traffic['echo_p99_us'] / 1000:.2f} ms (of the "
+          f"worst load process); CPU for one message: core {traffic['core_us_per_message']:.1f} us, edge "
           f"{traffic['edge_us_per_message']:.1f} us")
 
 
@@ -218,8 +218,6 @@ def run():
     common.print_machine()
     with common.Bench() as bench:
         fleet = Fleet(bench, options)
-        if "TRUNKLINE_BENCH_BOLD" not in common.os.environ:
-            fleet.check_memory()
         fleet.start()
         print(f"  1 core of {options['core-workers']} threads, {len(fleet.edges)} edges of up to {fleet.capacity:,} "
               f"clients, {bench.files:,} open files for each process\n", flush=True)
@@ -231,12 +229,12 @@ def run():
             print(f"  {sessions:,} open after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
             time.sleep(2)
             stages.append(fleet.costs())
+            fleet.check_memory(stages[0], stages[-1])
         traffic = fleet.traffic()
     report(stages, traffic, options)
     if options["json"]:
-        pathlib.Path(options["json"]).write_text(
-            json.dumps({"machine": common.machine(), "options": options, "stages": stages, "traffic": traffic}, indent=2)
-            + "\n")
+        figures = {"machine": common.machine(), "options": options, "stages": stages, "traffic": traffic}
+        pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
     sockets = max(traffic["core_sockets"], max(stage["core_sockets"] for stage in stages))
     if sockets > CORE_SOCKETS_MAX:
         raise common.Failure(f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may")
