@@ -194,8 +194,8 @@ static void edge_client_log(struct edge_client *client, enum log_level level, st
     tls_peer_info(&client->tls, &info); /* also after the alert that ended the connection */
     int alert = tls_last_alert(&client->tls);
     LOG(level, event, LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
-        LOG_TEXT("sni", info.server_name[0] != 0 ? info.server_name : NULL),
-        LOG_INTEGER("status", status), LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
+        LOG_TEXT("sni", info.server_name[0] != 0 ? info.server_name : NULL), LOG_INTEGER("status", status),
+        LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
 }
 
 void edge_client_failed(struct edge_client *client, enum error_code error)

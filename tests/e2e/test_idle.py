@@ -37,12 +37,14 @@ class IdleTest(Case):
         self.assertEqual(load.wait(60), 0, load.output_text() + load.error_text())
         wait_for(lambda: edge.files() < 100, 10, lambda: f"the edge closes its sockets: {edge.files()} are left")
         if not sanitized():
-            for program in (edge, core):
-                wait_for(lambda: program.memory() - before[program] < (full[program] - before[program]) / 2, 10,
-                         lambda: f"{program.name} gives memory back: {before[program]} bytes before, {full[program]} "
-                         f"full, now {program.memory()}")
-                print(f"    {program.name}: {(program.memory() - before[program]) >> 10} KB more than at first after all "
-                      f"have left, {(full[program] - before[program]) >> 10} KB while they were there", flush=True)
+            self.assert_given_back(edge, before[edge], (before[edge] + full[edge]) / 2)
+            self.assert_given_back(core, before[core], full[core])
+
+    def assert_given_back(self, program, before, bound):
+        wait_for(lambda: program.memory() < bound, 10, lambda: f"{program.name} gives memory back: {program.memory()} "
+                 f"bytes, and was to be under {bound:.0f}")
+        print(f"    {program.name}: {(program.memory() - before) >> 10} KB more than at first after all have left",
+              flush=True)
 
 
 class CloseTest(Case):

@@ -40,6 +40,7 @@ class CoreStandInTest(Case):
             client.echo(b"hello" * 100000)
             client.half_close()
             self.assertEqual(client.read_end(), (b"", "close_notify"))
+            client.close()
         for close in self.events("close", 2):
             self.assertEqual((close["bytes"], close["code"]), (500000, 0))
         trunks = self.events("trunk", 2)
@@ -400,6 +401,7 @@ class BadTrunkTest(Case):
         self.assertEqual(line["error"], "tls-certificate")
         client = self.client(edge)
         self.assertEqual(client.read_end(), (b"", "TLSV1_ALERT_INTERNAL_ERROR"))
+        client.close()
         self.assertEqual(edge.stop()["refused"], 1)
 
     def test_a_core_with_another_name_gets_no_trunk(self):
