@@ -1,6 +1,5 @@
-"""Fifteen thousand idle clients on one edge and one core: a few sockets on the core, little memory on both, and all of it
-given back."""
-import unittest
+"""Fifteen thousand idle clients on one edge and one core: a few sockets on the core, little memory on both, and all of
+it given back."""
 
 import harness
 from harness import BIN, Case, join_address, pki, sanitized, wait_for
@@ -31,7 +30,8 @@ class IdleTest(Case):
               flush=True)
         full = {program: program.memory() for program in (edge, core)}
         for program in (edge, core):
-            print(f"    {program.name}: {(full[program] - before[program]) / CLIENTS:.0f} bytes per session", flush=True)
+            print(f"    {program.name}: {(full[program] - before[program]) / CLIENTS:.0f} bytes per session",
+                  flush=True)
         self.client(edge).echo()
         (self.directory / "ready.go").touch()
         self.assertEqual(load.wait(60), 0, load.output_text() + load.error_text())
@@ -51,8 +51,8 @@ class CloseTest(Case):
     def test_no_session_is_left(self):
         core = self.core(log_level="info")
         edge = self.edge(core, log_level="info")
-        harness.run(BIN / "trunkline-load", "--connect", join_address(edge.address), "--server-name", "localhost", "--ca",
-                    pki()["ca.crt"], "--clients", "500", "--duration", "1", "--messages-per-second", "2000")
+        harness.run(BIN / "trunkline-load", "--connect", join_address(edge.address), "--server-name", "localhost",
+                    "--ca", pki()["ca.crt"], "--clients", "500", "--duration", "1", "--messages-per-second", "2000")
         totals = edge.stop()
         self.assertEqual((totals["opened"], totals["ended"]), (500, 500), totals)
         totals = core.stop()

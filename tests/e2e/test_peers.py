@@ -1,11 +1,10 @@
-"""The trunk is ordinary HTTP/2: Node's server stands in for the core, Node's client for the edge. And whoever may not speak
-on a trunk, or speaks it badly, is refused without harm to others."""
+"""The trunk is ordinary HTTP/2: Node's server stands in for the core, Node's client for the edge. And whoever may not
+speak on a trunk, or speaks it badly, is refused without harm to others."""
 import base64
 import contextlib
 import json
 import socket
 import ssl
-import unittest
 
 import h2.config
 import h2.connection
@@ -262,7 +261,8 @@ class BadTrunkTest(Case):
         for certificate, alerts in ((None, ("CERTIFICATE_REQUIRED",)),
                                     ((foreign_pki()["trunk.crt"], foreign_pki()["trunk.key"]),
                                      ("UNKNOWN_CA", "BAD_CERTIFICATE")),
-                                    ((pki()["stranger.crt"], pki()["stranger.key"]), ("UNKNOWN_CA", "BAD_CERTIFICATE"))):
+                                    ((pki()["stranger.crt"], pki()["stranger.key"]),
+                                     ("UNKNOWN_CA", "BAD_CERTIFICATE"))):
             with self.subTest(certificate=certificate):
                 error, peer = self.attempt(core, certificate)
                 self.assertTrue(any(alert in str(getattr(error, "reason", "")) for alert in alerts), error)

@@ -1,9 +1,8 @@
-"""Handlers of one's own: the examples are built out of the tree, against an installed Trunkline that is found with nothing
-but pkg-config, and serve sessions as plugins."""
+"""Handlers of one's own: the examples are built out of the tree, against an installed Trunkline that is found with
+nothing but pkg-config, and serve sessions as plugins."""
 import contextlib
 import os
 import shutil
-import unittest
 
 import harness
 from harness import BIN, EXIT_USAGE, SOURCE, Case, patience, pki, run, run_directory, tool

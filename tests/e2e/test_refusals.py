@@ -1,11 +1,10 @@
-"""Clients that are refused: each gets the proper alert and one counted log line with its address, and a bystander on the
-same edge goes on echoing throughout."""
+"""Clients that are refused: each gets the proper alert and one counted log line with its address, and a bystander on
+the same edge goes on echoing throughout."""
 import os
 import socket
 import ssl
 import struct
 import time
-import unittest
 
 import harness
 from harness import Case, Client, Interactive, client_context, join_address, patience, raw_end, run, tool, wait_for
