@@ -15,6 +15,7 @@
 #include "edge/settings.h"
 #include "edge/worker.h"
 #include "mux/clock.h"
+#include "mux/limits.h"
 #include "mux/log.h"
 #include "mux/memory.h"
 #include "mux/process.h"
@@ -283,6 +284,7 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
             error = socket_local_address(fd, bound);
         }
         if (error == ERROR_NONE) {
+            socket_keep_alive(fd, TIMEOUT_CLIENT_IDLE_S, TIMEOUT_CLIENT_PROBE_S);
             error = edge_worker_listen(edge->workers[i], listener, fd);
         } else if (fd >= 0) {
             (void)close(fd);

@@ -281,6 +281,14 @@ class BadTrunkTest(Case):
         allowed = self.core("--allow-name", "edge-1.example.com", "--allow-name", "edge", name="allowed")
         self.client(self.edge(allowed)).echo()
 
+    def test_who_says_nothing_does_not_keep_a_trunk_out(self):
+        core = self.core("--workers", "1", "--trunks-max", "4")
+        silent = [self.tcp(core.address) for _ in range(8)]
+        bystander = self.client(self.edge(core))
+        bystander.echo()
+        line, = core.wait_log("trunk-refused", peer=join_address(silent[0].getsockname()))
+        self.assertEqual(line["error"], "limit")
+
     def test_who_speaks_no_http2_is_refused(self):
         core = self.core("--handshake-timeout", "1s")
         bystander = self.client(self.edge(core))

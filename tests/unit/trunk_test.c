@@ -245,6 +245,40 @@ static void a_stalled_stream_holds_its_window_and_never_the_trunk(void **state)
     pair_dispose(&pair);
 }
 
+/* nghttp2 holds back even an empty DATA frame behind a shut window: a mere end must wait for its turn without taking
+ * somebody else's. */
+static void an_end_behind_a_shut_window_is_a_clean_end(void **state)
+{
+    (void)state;
+    struct trunk_pair pair;
+    struct pair_stream full, other;
+    assert_int_equal(pair_init(&pair, NULL, NULL), ERROR_NONE);
+    pair.consume = false;
+    assert_int_equal(pair_open(&pair, &full), ERROR_NONE);
+    assert_int_equal(pair_open(&pair, &other), ERROR_NONE);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    static uint8_t bytes[LIMIT_STREAM_WINDOW_BYTES];
+    assert_int_equal(trunk_stream_write(&full.stream, bytes, sizeof(bytes)), ERROR_NONE);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(trunk_stream_room(&full.stream), 0);
+    trunk_stream_end(&full.stream);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(trunk_stream_write(&other.stream, bytes, 10), ERROR_NONE);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(pair_accepted(&pair, 1)->received_length, 10);
+    struct pair_stream *accepted = pair_accepted(&pair, 0);
+    assert_int_equal(accepted->ended, 0);
+    trunk_stream_consume(&accepted->stream, sizeof(bytes));
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(accepted->ended, 1);
+    assert_int_equal(accepted->closed, 0);
+    trunk_stream_end(&accepted->stream);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(full.error, ERROR_NONE);
+    assert_int_equal(full.closed, 1);
+    pair_dispose(&pair);
+}
+
 /* A bulk stream and a small one: the small one's bytes leave within two turns. */
 static void streams_take_turns_of_one_quantum(void **state)
 {
@@ -531,6 +565,42 @@ static void garbage_is_a_protocol_error_with_a_goaway(void **state)
     pair_dispose(&pair);
 }
 
+static void a_protocol_error_ends_a_draining_trunk_too(void **state)
+{
+    (void)state;
+    struct trunk_pair pair;
+    struct pair_stream stream;
+    uint8_t record[TLS_RECORD_MAX_BYTES];
+    size_t length = 0;
+    assert_int_equal(pair_init(&pair, NULL, NULL), ERROR_NONE);
+    assert_int_equal(pair_open(&pair, &stream), ERROR_NONE);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(trunk_goaway(pair.acceptor.trunk, TRUNK_CODE_NO_ERROR), ERROR_NONE);
+    assert_int_equal(pair_pump(&pair), ERROR_NONE);
+    assert_int_equal(pair.acceptor.failure, ERROR_NONE);
+    static const uint8_t wrong[] = {0, 0, 1, 0, 0, 0, 0, 0, 0, 'x'}; /* DATA on stream 0 */
+    (void)trunk_receive(pair.acceptor.trunk, wrong, sizeof(wrong));
+    assert_int_equal(trunk_send(pair.acceptor.trunk, record, sizeof(record), &length), ERROR_NONE);
+    assert_int_equal(pair.acceptor.failure, ERROR_TRUNK_PROTOCOL);
+    pair_dispose(&pair);
+}
+
+/* It is this request that is too large: another trunk would not do either. */
+static void metadata_beyond_its_limits_is_no_limit_of_the_trunk(void **state)
+{
+    (void)state;
+    struct trunk_pair pair;
+    struct pair_stream stream;
+    static uint8_t certificate[METADATA_CERTIFICATE_MAX + 1];
+    struct metadata metadata = {
+        .service = "echo", .certificate = certificate, .certificate_length = sizeof(certificate)};
+    assert_int_equal(pair_init(&pair, NULL, NULL), ERROR_NONE);
+    memset(&stream, 0, sizeof(stream));
+    assert_int_equal(trunk_stream_open(pair.opener.trunk, &stream.stream, &metadata), ERROR_METADATA_TOO_LARGE);
+    assert_false(trunk_stream_attached(&stream.stream));
+    pair_dispose(&pair);
+}
+
 static void a_client_that_speaks_no_http2_is_told_from_one_that_does(void **state)
 {
     (void)state;
@@ -713,6 +783,7 @@ int main(void)
         cmocka_unit_test(a_stream_refused_without_processing_may_be_tried_elsewhere),
         cmocka_unit_test(goaway_lets_streams_finish_and_stops_new_ones),
         cmocka_unit_test(a_stalled_stream_holds_its_window_and_never_the_trunk),
+        cmocka_unit_test(an_end_behind_a_shut_window_is_a_clean_end),
         cmocka_unit_test(streams_take_turns_of_one_quantum),
         cmocka_unit_test(bulk_data_fills_whole_records),
         cmocka_unit_test(the_announced_limit_of_streams_is_obeyed_and_never_queued_behind),
@@ -725,6 +796,8 @@ int main(void)
         cmocka_unit_test(an_abort_that_the_peer_does_not_take_is_dropped_in_time),
         cmocka_unit_test(a_ping_without_an_answer_fails_the_trunk_after_its_deadline),
         cmocka_unit_test(garbage_is_a_protocol_error_with_a_goaway),
+        cmocka_unit_test(a_protocol_error_ends_a_draining_trunk_too),
+        cmocka_unit_test(metadata_beyond_its_limits_is_no_limit_of_the_trunk),
         cmocka_unit_test(a_client_that_speaks_no_http2_is_told_from_one_that_does),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(random_traffic_is_byte_exact),
