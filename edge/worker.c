@@ -201,13 +201,13 @@ enum error_code edge_worker_new(struct edge_worker **result, const struct edge_w
         return ERROR_NO_MEMORY;
     }
     worker->settings = *settings;
-    trim_init(&worker->trim, loop_scheduler(worker->loop), &worker->relay.client_count);
     worker->drain.run = edge_worker_run_drain;
     worker->stop.run = edge_worker_run_stop;
     worker->stopped.run = edge_worker_run_stopped;
     worker->listeners = memory_calloc(settings->edge->listen_count, sizeof(*worker->listeners));
     enum error_code error = worker->listeners != NULL ? loop_new(&worker->loop) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
+        trim_init(&worker->trim, loop_scheduler(worker->loop), &worker->relay.client_count);
         error = edge_worker_make_relay(worker);
         worker->has_relay = error == ERROR_NONE;
     }
