@@ -279,7 +279,8 @@ static enum error_code take_content(struct record_state *record, const struct re
     bool message_begun = record->message_length > 0 || record->skip_bytes > 0;
 
     record->last_type = type;
-    if (++record->idle_records > RECORD_IDLE_MAX) {
+    bool idle = type != RECORD_TYPE_APPLICATION_DATA || content.length == 0;
+    if (idle && ++record->idle_records > RECORD_IDLE_MAX) {
         return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
     }
     /* RFC 8446 section 5.4, RFC 5246 section 6.2.1: only application data may be empty. */

@@ -49,6 +49,8 @@ struct tls_handshake {
     bool output_begun;
     uint8_t header_length;                   /* of the record that GnuTLS is taking; 0: it is between records */
     uint8_t header[TLS_RECORD_HEADER_BYTES]; /* of that record */
+    uint16_t record_size_limit;              /* the peer's (RFC 8449); 0: none */
+    uint16_t fragment_limit;                 /* the client's max_fragment_length (RFC 6066); 0: none */
     uint32_t body_left;                      /* of that record: bytes that GnuTLS has not taken */
     gnutls_session_t session;
     struct tls_context *context;
@@ -120,6 +122,9 @@ enum error_code tls_handshake_step(struct tls_session *tls);
 
 /* Feeds input until the handshake fails, needs more or is complete; what is left then is for the record layer. */
 enum error_code tls_handshake_receive(struct tls_session *tls, struct tls_input *input);
+
+/* Plaintext bytes of a record that the peer takes. */
+size_t tls_handshake_send_max(const struct tls_handshake *handshake);
 
 /* The one way into TLS_REFUSED. At most one alert goes out; -1: none. Returns the error. */
 enum error_code tls_handshake_fail(struct tls_session *tls, enum error_code error, int alert);

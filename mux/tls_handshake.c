@@ -12,10 +12,12 @@
 
 #include "mux/memory.h"
 
-#define HANDSHAKE_MESSAGE_BYTES_MAX 32768U /* that a server takes from a client: a ClientHello, a certificate chain */
-#define TICKET_LIFETIME_S           21600  /* the same on all edges, or their shared ticket keys would rotate apart */
-#define WARNING_ALERTS_MAX          16U    /* per connection; a peer has no use for more */
-#define PREFIX_BYTES                3U     /* of the first record: they tell TLS from other protocols */
+#define HANDSHAKE_MESSAGE_BYTES_MAX   32768U /* that a server takes from a client: a ClientHello, a certificate chain */
+#define TICKET_LIFETIME_S             21600  /* the same on all edges, or their shared ticket keys would rotate apart */
+#define WARNING_ALERTS_MAX            16U    /* per connection; a peer has no use for more */
+#define EXTENSION_MAX_FRAGMENT_LENGTH 1U
+#define EXTENSION_RECORD_SIZE_LIMIT   28U
+#define PREFIX_BYTES                  3U /* of the first record: they tell TLS from other protocols */
 
 /* ---- alerts and failure ---- */
 
@@ -356,6 +358,110 @@ static int secret_logged(gnutls_session_t session, const char *label, const gnut
     return 0;
 }
 
+/* ---- how large the peer wants records to be ---- */
+
+/* What is left of a handshake message. */
+struct message {
+    const uint8_t *bytes;
+    size_t length;
+};
+
+/* Takes a number of `width` bytes. False when the message ends before. */
+static bool message_number(struct message *message, size_t width, size_t *number)
+{
+    if (message->length < width) {
+        return false;
+    }
+    *number = 0;
+    for (size_t i = 0; i < width; i++) {
+        *number = *number << 8 | message->bytes[i];
+    }
+    message->bytes += width;
+    message->length -= width;
+    return true;
+}
+
+static bool message_skip(struct message *message, size_t length)
+{
+    if (message->length < length) {
+        return false;
+    }
+    message->bytes += length;
+    message->length -= length;
+    return true;
+}
+
+/* Skips a vector whose length has `width` bytes. */
+static bool message_skip_vector(struct message *message, size_t width)
+{
+    size_t length = 0;
+
+    return message_number(message, width, &length) && message_skip(message, length);
+}
+
+/* Leaves the extensions of a hello (RFC 8446 section 4.1.2 and 4.1.3, RFC 5246 section 7.4.1). */
+static bool message_to_extensions(struct message *message, bool client_hello)
+{
+    return message_skip(message, 2 + 32) && message_skip_vector(message, 1) &&
+           (client_hello ? message_skip_vector(message, 2) && message_skip_vector(message, 1)
+                         : message_skip(message, 3));
+}
+
+/* record_size_limit (RFC 8449) counts the content type in TLS 1.3. A server also agrees to max_fragment_length (RFC
+ * 6066 section 4), which the other supersedes. GnuTLS checks the values, and answers; it does not tell them. */
+static void limits_collect(struct tls_handshake *handshake, struct message extensions)
+{
+    size_t type = 0;
+    size_t length = 0;
+    size_t value = 0;
+
+    if (!message_number(&extensions, 2, &length)) {
+        return;
+    }
+    while (message_number(&extensions, 2, &type) && message_number(&extensions, 2, &length)) {
+        struct message body = {.bytes = extensions.bytes, .length = length};
+        if (!message_skip(&extensions, length)) {
+            return;
+        }
+        if (type == EXTENSION_RECORD_SIZE_LIMIT && length == 2 && message_number(&body, 2, &value)) {
+            handshake->record_size_limit = (uint16_t)value;
+        } else if (type == EXTENSION_MAX_FRAGMENT_LENGTH && length == 1 && message_number(&body, 1, &value) &&
+                   value >= 1 && value <= 4) {
+            handshake->fragment_limit = (uint16_t)(256U << value);
+        }
+    }
+}
+
+/* GnuTLS has taken a message of the peer's. */
+static int message_seen(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+                        const gnutls_datum_t *bytes)
+{
+    struct tls_session *tls = gnutls_transport_get_ptr(session);
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    struct message message = {.bytes = bytes->data, .length = bytes->size};
+    bool hello = type == GNUTLS_HANDSHAKE_CLIENT_HELLO || type == GNUTLS_HANDSHAKE_SERVER_HELLO;
+
+    (void)when;
+    if (!incoming || (!hello && type != GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS)) {
+        return 0;
+    }
+    if (!hello || message_to_extensions(&message, type == GNUTLS_HANDSHAKE_CLIENT_HELLO)) {
+        limits_collect(handshake, message);
+    }
+    return 0;
+}
+
+size_t tls_handshake_send_max(const struct tls_handshake *handshake)
+{
+    bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
+
+    if (handshake->record_size_limit > 0) {
+        return (size_t)handshake->record_size_limit - (version_13 ? 1 : 0);
+    }
+    return handshake->fragment_limit > 0 && handshake->context->server ? handshake->fragment_limit
+                                                                       : RECORD_PLAINTEXT_MAX;
+}
+
 /* ---- steps ---- */
 
 /* What GnuTLS does not insist on by itself; then the record layer takes over. */
@@ -434,6 +540,7 @@ static int session_new(struct tls_session *tls, struct tls_handshake *handshake)
     }
     gnutls_session_set_ptr(handshake->session, context);
     gnutls_session_set_keylog_function(handshake->session, secret_logged);
+    gnutls_handshake_set_hook_function(handshake->session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, message_seen);
     gnutls_transport_set_ptr(handshake->session, tls);
     gnutls_transport_set_pull_function(handshake->session, handshake_pull);
     gnutls_transport_set_push_function(handshake->session, handshake_push);

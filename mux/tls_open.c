@@ -110,7 +110,7 @@ static enum error_code take_state(const struct tls_handshake *handshake, const s
         .server = handshake->context->server,
         .version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3,
         .suite = agreed->suite,
-        .send_max = gnutls_record_get_max_size(handshake->session),
+        .send_max = tls_handshake_send_max(handshake),
     };
     enum error_code error = take_direction(handshake, RECORD_READ, taken);
     return error != ERROR_NONE ? error : take_direction(handshake, RECORD_WRITE, taken);
