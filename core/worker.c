@@ -58,6 +58,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
     };
     trim_init(&worker->trim, scheduler, &worker->sessions.objects);
     slab_init(&worker->sessions, "session", sizeof(trunkline_session));
+    metadata_pool_init(&worker->metadata);
     list_init(&worker->downlinks);
     list_init(&worker->lingering);
     list_init(&worker->closing);

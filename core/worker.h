@@ -78,7 +78,8 @@ struct core_worker {
     struct mailbox *mailbox; /* posts from other threads */
     struct scratch scratch;
     struct slab sessions;
-    struct trim trim; /* of sessions */
+    struct trim trim;              /* of sessions */
+    struct metadata_pool metadata; /* what sessions share */
     struct list downlinks;
     struct list lingering; /* sessions in that state */
     struct list closing;   /* sessions whose handler is owed `closed` */
