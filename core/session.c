@@ -132,6 +132,7 @@ static trunkline_session *session_new(struct session_origin *origin, const struc
         slab_free(&worker->sessions, session);
         return NULL;
     }
+    trim_note(&worker->trim);
     list_node_init(&session->node);
     session->worker = worker;
     session->state = SESSION_ARRIVED;

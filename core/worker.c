@@ -56,6 +56,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
         .loop = loop,
         .index = index,
     };
+    trim_init(&worker->trim, scheduler, &worker->sessions.objects);
     slab_init(&worker->sessions, "session", sizeof(trunkline_session));
     list_init(&worker->downlinks);
     list_init(&worker->lingering);
@@ -75,6 +76,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
 
 void core_worker_dispose(struct core_worker *worker)
 {
+    trim_dispose(&worker->trim);
     mailbox_close(worker->mailbox);
     mailbox_release(&worker->mailbox);
     scratch_dispose(&worker->scratch);

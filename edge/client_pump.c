@@ -67,7 +67,7 @@ void edge_client_stream_data(void *owner, struct trunk_stream *stream, const uin
     if (chain_empty(&client->output) && chain_empty(&client->outbox.pending)) {
         (void)edge_client_send(client, bytes, length);
     } else if (chain_append(&client->output, bytes, length) != ERROR_NONE) {
-        edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
+        edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
     }
 }
 
@@ -163,7 +163,7 @@ void edge_client_pump_early(struct edge_client *client)
         size_t part = length < room ? length : room;
         enum error_code error = trunk_stream_write(&client->stream, bytes, part);
         if (error != ERROR_NONE) {
-            edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, error);
+            edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, error);
             return;
         }
         chain_consume(&client->input, part);
@@ -274,11 +274,13 @@ static void edge_client_input_finished(struct edge_client *client)
 /* Ciphertext from the client. */
 static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size_t length)
 {
+    bool was_pending = !chain_empty(&client->outbox.pending);
     edge_client_gather(client);
     enum error_code error = tls_receive(&client->tls, bytes, length);
     enum error_code flushed = edge_client_flush(client);
+    bool flushed_more = was_pending && chain_empty(&client->outbox.pending);
     if (error == ERROR_NONE && client->failure != ERROR_NONE) {
-        edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, client->failure);
+        edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, client->failure);
         return;
     }
     if (error == ERROR_NONE) {
@@ -292,6 +294,11 @@ static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size
         edge_client_established(client);
     }
     edge_client_end_input(client);
+    /* The flush may have emptied what was pending: the core hears of it, and what waited behind it goes on. */
+    if (flushed_more && client->state == EDGE_CLIENT_RELAYING) {
+        edge_client_consume(client);
+        edge_client_pump_output(client);
+    }
 }
 
 void edge_client_pump_input(struct edge_client *client)

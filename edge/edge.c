@@ -14,6 +14,8 @@
 #include "edge/route.h"
 #include "edge/settings.h"
 #include "edge/worker.h"
+#include "mux/clock.h"
+#include "mux/limits.h"
 #include "mux/log.h"
 #include "mux/memory.h"
 #include "mux/process.h"
@@ -215,6 +217,8 @@ static enum error_code edge_make_workers(struct edge *edge)
     if (edge->workers == NULL) {
         return ERROR_NO_MEMORY;
     }
+    uint32_t identity = 0;
+    clock_random(&identity, sizeof(identity));
     for (uint32_t i = 0; i < count; i++) {
         const struct edge_worker_settings worker = {
             .edge = settings,
@@ -222,6 +226,7 @@ static enum error_code edge_make_workers(struct edge *edge)
             .client_context = edge->client_context,
             .trunk_context = edge->trunk_context,
             .index = i,
+            .identity = identity,
             .sessions_max = (settings->sessions_max + count - 1) / count,
             .handshakes_max = (settings->handshakes_max + count - 1) / count,
             .owner_loop = edge->loop,
@@ -279,6 +284,7 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
             error = socket_local_address(fd, bound);
         }
         if (error == ERROR_NONE) {
+            socket_keep_alive(fd, TIMEOUT_CLIENT_IDLE_S, TIMEOUT_CLIENT_PROBE_S);
             error = edge_worker_listen(edge->workers[i], listener, fd);
         } else if (fd >= 0) {
             (void)close(fd);

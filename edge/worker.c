@@ -10,6 +10,7 @@
 #include "mux/memory.h"
 #include "mux/process.h"
 #include "mux/socket.h"
+#include "mux/trim.h"
 
 struct edge_listener {
     struct listener listener;
@@ -23,6 +24,7 @@ struct edge_worker {
     struct relay relay;
     struct edge_listener *listeners; /* one for each of the settings; some may not be started */
     uint64_t thread;
+    struct trim trim; /* of clients */
     struct loop_post drain;
     struct loop_post stop;
     struct loop_post stopped;
@@ -68,6 +70,7 @@ static void edge_worker_accept(void *owner, int fd, const struct address *peer)
         edge_worker_turn_away(worker, fd);
         return;
     }
+    trim_note(&worker->trim);
     struct socket_transport *socket = (struct socket_transport *)(void *)&client->slot;
     if (socket_transport_open(socket, worker->loop, fd, edge_client_ready) != ERROR_NONE) {
         edge_client_abandon(client);
@@ -81,7 +84,7 @@ static enum error_code edge_worker_dial(void *owner, size_t core, union transpor
 {
     struct edge_worker *worker = owner;
     struct socket_transport *socket = (struct socket_transport *)(void *)slot;
-    enum error_code error = socket_connect(socket, worker->loop, &worker->settings.cores[core], ready);
+    enum error_code error = socket_connect(socket, worker->loop, NULL, &worker->settings.cores[core], ready);
     if (error == ERROR_NONE) {
         socket_tune_trunk(socket, TIMEOUT_TRUNK_USER_MS, LIMIT_TRUNK_BACKLOG_BYTES);
     }
@@ -99,6 +102,7 @@ static void edge_worker_run_stopped(struct loop_post *post)
 static void edge_worker_relay_stopped(void *owner)
 {
     struct edge_worker *worker = owner;
+    trim_dispose(&worker->trim);
     loop_stop(worker->loop);
     loop_post(worker->settings.owner_loop, &worker->stopped);
 }
@@ -166,13 +170,12 @@ enum error_code edge_worker_reload(struct edge_worker *worker, struct tls_contex
 
 /* ------------------------------------------------------------------------------------------------ life */
 
-static uint32_t edge_worker_identity(void)
+/* Neighbours get neighbouring numbers, so that a core with as many workers spreads them evenly. 0 would mean that there
+ * is none. */
+static uint32_t edge_worker_identity(const struct edge_worker_settings *settings)
 {
-    uint32_t identity = 0;
-    while (identity == 0) {
-        clock_random(&identity, sizeof(identity)); /* 0 would mean that there is none */
-    }
-    return identity;
+    uint32_t identity = settings->identity + settings->index;
+    return identity != 0 ? identity : UINT32_MAX;
 }
 
 static enum error_code edge_worker_make_relay(struct edge_worker *worker)
@@ -185,7 +188,7 @@ static enum error_code edge_worker_make_relay(struct edge_worker *worker)
         .sessions_max = worker->settings.sessions_max,
         .handshakes_max = worker->settings.handshakes_max,
         .worker = worker->settings.index,
-        .edge_worker = edge_worker_identity(),
+        .edge_worker = edge_worker_identity(&worker->settings),
     };
     clock_random(&settings.seed, sizeof(settings.seed));
     return relay_init(&worker->relay, &settings, loop_scheduler(worker->loop), &ops, worker);
@@ -204,6 +207,7 @@ enum error_code edge_worker_new(struct edge_worker **result, const struct edge_w
     worker->listeners = memory_calloc(settings->edge->listen_count, sizeof(*worker->listeners));
     enum error_code error = worker->listeners != NULL ? loop_new(&worker->loop) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
+        trim_init(&worker->trim, loop_scheduler(worker->loop), &worker->relay.client_count);
         error = edge_worker_make_relay(worker);
         worker->has_relay = error == ERROR_NONE;
     }
@@ -269,6 +273,7 @@ void edge_worker_free(struct edge_worker **pointer)
     if (worker->has_relay) {
         edge_worker_stop_listening(worker);
         relay_dispose(&worker->relay);
+        trim_dispose(&worker->trim);
         worker->has_relay = 0;
     }
     loop_free(&worker->loop);

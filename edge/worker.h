@@ -22,7 +22,8 @@ struct edge_worker_settings {
     const struct address *cores;      /* resolved, in the order of the settings; outlives the worker */
     struct tls_context *client_context;
     struct tls_context *trunk_context;
-    uint32_t index; /* 0 for the first worker */
+    uint32_t index;    /* 0 for the first worker */
+    uint32_t identity; /* random, the same for all workers of the process */
     uint32_t sessions_max;
     uint32_t handshakes_max;
     struct loop *owner_loop; /* where `stopped` runs */

@@ -171,6 +171,12 @@ static void link_abandon(struct link *link, enum error_code error)
 static void link_deadline(struct timer *timer)
 {
     struct link *link = container_of(timer, struct link, deadline);
+    if (link->lingering) {
+        /* All was written and FIN follows: the system delivers it without us, and a reset would drop it. */
+        link->peer_finished = 1;
+        scheduler_defer(link->scheduler, &link->flush);
+        return;
+    }
     link_abandon(link, ERROR_TIMEOUT);
 }
 
@@ -204,7 +210,7 @@ static enum error_code link_send(struct link *link)
         return ERROR_NONE;
     }
     enum error_code error = outbox_flush(&link->outbox, link->scratch, link->transport);
-    if (error == ERROR_NONE && link->trunk != NULL && tls_established(&link->tls)) {
+    if (error == ERROR_NONE && link->trunk != NULL && tls_established(&link->tls) && !link->goodbye) {
         error = link_send_frames(link);
     }
     return error;
@@ -223,18 +229,54 @@ static enum error_code link_say_goodbye(struct link *link)
     return outbox_flush(&link->outbox, link->scratch, link->transport);
 }
 
+/* Reads and drops what still comes, until the peer's FIN. */
+static void link_discard(struct link *link)
+{
+    for (int reads = 0; reads < LINK_READS_PER_TURN; reads++) {
+        size_t length = 0;
+        enum error_code error = transport_read(link->transport, link->scratch->input, SCRATCH_INPUT_BYTES, &length);
+        if (error == ERROR_WOULD_BLOCK) {
+            return;
+        }
+        if (error != ERROR_NONE) {
+            link_abandon(link, error);
+            return;
+        }
+        if (length == 0) {
+            link->peer_finished = 1;
+            scheduler_defer(link->scheduler, &link->flush);
+            return;
+        }
+    }
+    scheduler_defer(link->scheduler, &link->read_more);
+}
+
+/* All is said. FIN, and then the peer's: bytes of its that meet a closed socket would make a reset, which drops what
+ * is still on its way to it: the last bytes of sessions that ended well, or an alert. The streams need not wait. */
+static void link_linger(struct link *link)
+{
+    link->lingering = 1;
+    trunk_free(&link->trunk);
+    transport_finish(link->transport);
+    link_discard(link);
+}
+
 static void link_run_flush(struct task *task)
 {
     struct link *link = container_of(task, struct link, flush);
-    enum error_code error = link->closing == LINK_ABANDONED ? ERROR_NONE : link_send(link);
-    if (error == ERROR_NONE && link->closing == LINK_CLOSING) {
+    bool quiet = link->lingering || link->closing == LINK_ABANDONED;
+    enum error_code error = quiet ? ERROR_NONE : link_send(link);
+    if (error == ERROR_NONE && !quiet && link->closing == LINK_CLOSING) {
         error = link_say_goodbye(link);
     }
     if (error != ERROR_NONE) {
         link_abandon(link, error);
     }
-    if (link->closing == LINK_ABANDONED || (link->closing && chain_empty(&link->outbox.pending))) {
+    bool said = link->closing == LINK_CLOSING && chain_empty(&link->outbox.pending);
+    if (link->closing == LINK_ABANDONED || link->peer_finished || (said && link->state == LINK_CONNECTING)) {
         link_finish(link);
+    } else if (said && !link->lingering) {
+        link_linger(link);
     }
 }
 
@@ -255,6 +297,7 @@ static void link_on_established(struct tls_session *tls)
     struct link *link = container_of(tls, struct link, tls);
     enum error_code error = link->events->established(link);
     if (error != ERROR_NONE) {
+        tls_abort(tls, error == ERROR_TLS_CERTIFICATE ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR);
         link_close(link, error);
     } else if (link->state == LINK_HANDSHAKE) {
         link_move(link, LINK_GREETING);
@@ -325,6 +368,10 @@ static bool link_awaits_trunk(const struct link *link)
 /* Reads until the transport is empty or the turn is over. */
 static void link_read(struct link *link)
 {
+    if (link->lingering) {
+        link_discard(link);
+        return;
+    }
     for (int reads = 0; !link->closing && !link_awaits_trunk(link); reads++) {
         if (reads == LINK_READS_PER_TURN) {
             scheduler_defer(link->scheduler, &link->read_more);
@@ -336,7 +383,7 @@ static void link_read(struct link *link)
             return;
         }
         if (error != ERROR_NONE || length == 0) {
-            link_abandon(link, error != ERROR_NONE ? error : ERROR_PEER_CLOSED);
+            link_abandon(link, error != ERROR_NONE ? error : ERROR_TRUNCATED);
             return;
         }
         error = tls_receive(&link->tls, link->scratch->input, length);
@@ -350,10 +397,7 @@ static void link_read(struct link *link)
 static void link_run_read(struct task *task)
 {
     struct link *link = container_of(task, struct link, read_more);
-    if (link->closing) {
-        return;
-    }
-    if (link_awaits_trunk(link) && link->events->greeted(link, link->edge_worker)) {
+    if (!link->closing && link_awaits_trunk(link) && link->events->greeted(link, link->edge_worker)) {
         return; /* it may be another thread's by now: not even a look at it is allowed */
     }
     link_read(link);

@@ -87,7 +87,9 @@ struct link {
     uint32_t edge_worker;  /* acceptor: from the greeting */
     uint8_t greeted;       /* acceptor: the greeting is complete */
     uint8_t goodbye;       /* close_notify has been made */
-    uint8_t closing;       /* enum link_closing: no more reads */
+    uint8_t closing;       /* enum link_closing: what still comes is not heard */
+    uint8_t lingering;     /* closing, and FIN is sent: waits for the peer's */
+    uint8_t peer_finished; /* lingering, and the peer's FIN came */
     enum error_code error; /* why it closes */
 };
 
@@ -114,8 +116,8 @@ enum error_code link_open_trunk(struct link *link, const struct trunk_settings *
 void link_detach(struct link *link);
 void link_attach(struct link *link, struct scheduler *scheduler, struct scratch *scratch);
 
-/* Asks for an end: what is queued (GOAWAY, resets) is sent if the peer takes it within a second, then `closed` is
- * called with `error`. */
+/* Asks for an end: what is queued (GOAWAY, resets) is sent and the peer's FIN awaited, both for a second at most; then
+ * `closed` is called with `error`. */
 void link_close(struct link *link, enum error_code error);
 
 /* Frees everything at once, with a reset of the transport; `closed` is not called, the streams' `closed` is. */

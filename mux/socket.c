@@ -16,6 +16,11 @@
 
 #include "mux/memory.h"
 
+/* Linux 4.2; missing in some libc headers. */
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
 #define LISTENER_ACCEPTS_MAX 64U /* per event */
 #define LISTENER_PAUSE_MS    100U
 
@@ -203,6 +208,16 @@ void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms
     (void)setsockopt(socket->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof(unsent_max_bytes));
 }
 
+void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s)
+{
+    const int on = 1;
+    const unsigned probes = 4;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 /* ---- connecting ---- */
 
 static enum error_code socket_new(sa_family_t family, int *fd)
@@ -217,24 +232,47 @@ static enum error_code socket_new(sa_family_t family, int *fd)
     return errno == EAFNOSUPPORT ? ERROR_UNREACHABLE : ERROR_SYSTEM;
 }
 
-enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *peer,
-                               void (*ready)(struct transport *transport, unsigned events))
+/* The port is chosen by connect(): it must be free for this peer only, not for every one. */
+static enum error_code socket_bind_source(int fd, const struct address *source)
+{
+    const int on = 1;
+    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) < 0) {
+        return ERROR_SYSTEM;
+    }
+    return bind(fd, &source->u.any, source->length) == 0 ? ERROR_NONE : ERROR_UNREACHABLE;
+}
+
+/* A new socket with the attempt under way; *pending: its end will be told. */
+static enum error_code socket_start(const struct address *source, const struct address *peer, int *fd, bool *pending)
+{
+    *pending = false;
+    enum error_code error = socket_new(peer->u.any.sa_family, fd);
+    if (error == ERROR_NONE && source != NULL) {
+        error = socket_bind_source(*fd, source);
+    }
+    /* A signal does not undo a connection attempt: it goes on like one that has to wait. */
+    if (error == ERROR_NONE && connect(*fd, &peer->u.any, peer->length) < 0) {
+        *pending = errno == EINPROGRESS || errno == EINTR;
+        if (!*pending) {
+            error = errno == EADDRNOTAVAIL ? ERROR_LIMIT : ERROR_UNREACHABLE;
+        }
+    }
+    if (error != ERROR_NONE && *fd >= 0) {
+        descriptor_close(*fd);
+    }
+    return error;
+}
+
+enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *source,
+                               const struct address *peer, void (*ready)(struct transport *transport, unsigned events))
 {
     memset(socket, 0, sizeof(*socket));
     socket->source.fd = -1;
-    int fd;
-    enum error_code error = socket_new(peer->u.any.sa_family, &fd);
+    int fd = -1;
+    bool pending = false;
+    enum error_code error = socket_start(source, peer, &fd, &pending);
     if (error != ERROR_NONE) {
         return error;
-    }
-    /* A signal does not undo a connection attempt: it goes on like one that has to wait. */
-    bool pending = false;
-    if (connect(fd, &peer->u.any, peer->length) < 0) {
-        if (errno != EINPROGRESS && errno != EINTR) {
-            descriptor_close(fd);
-            return ERROR_UNREACHABLE;
-        }
-        pending = true;
     }
     error = socket_transport_open(socket, loop, fd, ready);
     if (error == ERROR_NONE && pending) {

@@ -71,15 +71,18 @@ enum error_code listener_start(struct listener *listener, struct loop *loop, int
 /* Stops accepting and closes the socket. No effect on one that is zeroed or stopped. */
 void listener_stop(struct listener *listener);
 
-/* Takes a connected (or connecting) non-blocking descriptor, sets TCP_NODELAY, and watches it. On an error the
+/* Takes a connected non-blocking descriptor, sets TCP_NODELAY, and watches it. On an error the
  * descriptor is closed. */
 enum error_code socket_transport_open(struct socket_transport *socket, struct loop *loop, int fd,
                                       void (*ready)(struct transport *transport, unsigned events));
 
-/* Starts a connection; the transport's first TRANSPORT_WRITABLE tells its end: a write then gives ERROR_UNREACHABLE
- * (errno set to the cause) when it failed. ERROR_UNREACHABLE or ERROR_NO_FILES at once is possible too. */
-enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *peer,
-                               void (*ready)(struct transport *transport, unsigned events));
+/* Starts a connection, from the address `source` (its port 0: chosen for this peer, IP_BIND_ADDRESS_NO_PORT, so that
+ * one source address reaches every peer from each port), or from where the system likes when it is NULL. The
+ * transport's first TRANSPORT_WRITABLE tells its end: a write then gives ERROR_UNREACHABLE (errno set to the cause)
+ * when it failed. At once: ERROR_UNREACHABLE, ERROR_LIMIT (no port is left), ERROR_NO_FILES, ERROR_NO_MEMORY,
+ * ERROR_SYSTEM. */
+enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *source,
+                               const struct address *peer, void (*ready)(struct transport *transport, unsigned events));
 
 /* How a connection attempt ended: ERROR_NONE, ERROR_AGAIN_LATER while it goes on, ERROR_UNREACHABLE (errno set). */
 enum error_code socket_connected(struct socket_transport *socket);
@@ -87,6 +90,10 @@ enum error_code socket_connected(struct socket_transport *socket);
 /* For long-lived trunks: TCP_USER_TIMEOUT, and TCP_NOTSENT_LOWAT so that at most `unsent_max_bytes` of what is written
  * waits in the kernel before it is sent. No effect on Unix sockets. */
 void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms, unsigned unsent_max_bytes);
+
+/* For peers that may vanish without a word: TCP keep-alive, the first probe after `idle_s` of silence, then one every
+ * `probe_s`, four in all. On a listening socket it holds for all that it accepts. No effect on Unix sockets. */
+void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s);
 
 /* Unwatches without closing, and gives up the descriptor: to hand it to another loop. -1 when it is closed. */
 int socket_transport_release(struct socket_transport *socket);

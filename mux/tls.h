@@ -19,6 +19,13 @@
 #define TLS_ALPN_OWN_COUNT_MAX 8U     /* protocol names of a context */
 #define TLS_TICKET_KEY_BYTES   64U
 
+/* Fatal alerts that callers send (RFC 8446 section 6.2). */
+enum tls_alert {
+    TLS_ALERT_HANDSHAKE_FAILURE = 40,
+    TLS_ALERT_ACCESS_DENIED = 49,
+    TLS_ALERT_INTERNAL_ERROR = 80,
+};
+
 struct tls_context; /* credentials and policy; reference counted */
 struct tls_session;
 

@@ -3,7 +3,6 @@
 //   echo     sends everything back, and ends when the client has ended
 //   speaker  speaks first and ends at once; counts what the client still sends
 //   breaker  resets the stream with CONNECT_ERROR after the first bytes
-//   closer   the same by Node's own close(), which sends END_STREAM just before RST_STREAM
 //   denied   answers 403
 // Usage: core_standin.js CERTIFICATE KEY CA
 'use strict';
@@ -49,13 +48,9 @@ server.on('stream', (stream, headers) => {
     case 'breaker':
         stream.respond({':status': 200});
         stream.once('data', () => {
-            stream._final = (done) => done(); // no END_STREAM
+            stream._final = (done) => done(); // no END_STREAM, which Node sends ahead of RST_STREAM otherwise
             stream.close(http2.constants.NGHTTP2_CONNECT_ERROR);
         });
-        break;
-    case 'closer':
-        stream.respond({':status': 200});
-        stream.once('data', () => stream.close(http2.constants.NGHTTP2_CONNECT_ERROR));
         break;
     default:
         stream.respond({':status': 403});

@@ -1,17 +1,16 @@
-"""Bytes in bulk through `forward`: curl over HTTP/1.1 and HTTP/2 from nginx, a large upload, and a slow reader beside a fast
-one."""
+"""Bytes in bulk through `forward`: curl over HTTP/1.1 and HTTP/2 from nginx, a large upload, and a slow reader beside a
+fast one."""
 import contextlib
 import functools
 import hashlib
 import os
-import pathlib
 import select
 import subprocess
 import time
-import unittest
 
 import harness
-from harness import Case, client_context, free_port, join_address, patience, pki, run_directory, sanitized, tool, wait_for
+from harness import (Case, client_context, free_port, join_address, patience, pki, run_directory, sanitized, tool,
+                     wait_for)
 
 GIGABYTE = 1 << 30
 MEGABYTE = 1 << 20
@@ -121,7 +120,8 @@ class NginxTest(Case):
                 self.assertEqual(digest, self.sums["large"])
                 print(f"    1 GB {version}: {seconds:.1f} s, {GIGABYTE / seconds / 1e6:.0f} MB/s", flush=True)
         totals = self.relay_edge.stop()
-        self.assertEqual((totals["opened"], totals["ended"]), (2, 2), totals)
+        # A client that has all it asked for may close by a reset.
+        self.assertEqual((totals["opened"], totals["trunk_lost"], totals["forced"]), (2, 0, 0), totals)
         self.assertGreater(totals["bytes_out"], 2 * GIGABYTE)
 
     def test_a_hundred_parallel_requests_over_each_version_of_http(self):
@@ -154,7 +154,7 @@ class NginxTest(Case):
                              hashlib.file_digest(sent, "sha256").hexdigest())
 
     def fast(self):
-        """Seconds for a tenth of the large file, on a new connection."""
+        """Seconds for a quarter of the large file, on a new connection."""
         digest, seconds = self.download("--http1.1", "--range", f"0-{GIGABYTE // 4 - 1}", self.url("large"))
         with open(site()[0] / "large", "rb") as file:
             expected = hashlib.sha256()

@@ -253,7 +253,7 @@ static bool client_flush(struct client *client, enum error_code error)
 static void client_begin_tls(struct client *client)
 {
     struct client_party *party = client->party;
-    enum error_code error = dial_finish(client->socket.source.fd);
+    enum error_code error = socket_connected(&client->socket);
     if (error == ERROR_AGAIN_LATER) {
         return;
     }
@@ -337,15 +337,13 @@ void client_init(struct client *client, struct client_party *party, uint32_t num
 void client_start(struct client *client)
 {
     struct client_party *party = client->party;
-    int fd = -1;
+    struct address source;
 
     party->tally->started++;
     client_move(client, CLIENT_CONNECTING);
     client->since_us = clock_monotonic_us();
-    enum error_code error = dial_start(party->dial, client->number, &fd);
-    if (error == ERROR_NONE) {
-        error = socket_transport_open(&client->socket, party->loop, fd, on_ready);
-    }
+    const struct address *from = dial_source(party->dial, client->number, &source);
+    enum error_code error = socket_connect(&client->socket, party->loop, from, &party->dial->peer, on_ready);
     if (error != ERROR_NONE) {
         client_fail(client, error, errno);
         return;

@@ -12,11 +12,6 @@
 
 #include "mux/process.h"
 
-/* Defined by Linux 4.2 and later, but missing in some libc headers. */
-#ifndef IP_BIND_ADDRESS_NO_PORT
-#define IP_BIND_ADDRESS_NO_PORT 24
-#endif
-
 #define FILES_SPARE 16U /* the JSON file, the wait file, libraries' own */
 
 enum error_code dial_init(struct dial *dial, const struct address *peer, const char *sources)
@@ -55,67 +50,15 @@ enum error_code dial_init(struct dial *dial, const struct address *peer, const c
     return ERROR_NONE;
 }
 
-static enum error_code bind_source(const struct dial *dial, uint32_t client, int fd)
+const struct address *dial_source(const struct dial *dial, uint32_t client, struct address *source)
 {
-    /* The port is chosen by connect(): it must be free for this peer only, not for every one. */
-    int on = 1;
-    if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) != 0) {
-        return ERROR_SYSTEM;
-    }
-    struct sockaddr_in source = {.sin_family = AF_INET};
-    source.sin_addr.s_addr = htonl(dial->source_first + client % dial->source_count);
-    return bind(fd, (const struct sockaddr *)&source, sizeof(source)) == 0 ? ERROR_NONE : ERROR_UNREACHABLE;
-}
-
-static enum error_code open_socket(const struct dial *dial, uint32_t client, int *fd)
-{
-    *fd = socket(dial->peer.u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (*fd < 0) {
-        return errno == EMFILE || errno == ENFILE ? ERROR_NO_FILES : ERROR_SYSTEM;
-    }
     if (dial->source_count == 0) {
-        return ERROR_NONE;
+        return NULL;
     }
-    enum error_code error = bind_source(dial, client, *fd);
-    if (error != ERROR_NONE) {
-        int cause = errno;
-        close(*fd);
-        *fd = -1;
-        errno = cause;
-    }
-    return error;
-}
-
-enum error_code dial_start(const struct dial *dial, uint32_t client, int *fd)
-{
-    enum error_code error = open_socket(dial, client, fd);
-    if (error != ERROR_NONE) {
-        return error;
-    }
-    if (connect(*fd, &dial->peer.u.any, dial->peer.length) == 0 || errno == EINPROGRESS) {
-        return ERROR_NONE;
-    }
-    int cause = errno;
-    close(*fd);
-    *fd = -1;
-    errno = cause;
-    return cause == EADDRNOTAVAIL ? ERROR_LIMIT : ERROR_UNREACHABLE;
-}
-
-enum error_code dial_finish(int fd)
-{
-    int cause = 0;
-    socklen_t length = sizeof(cause);
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &cause, &length) != 0) {
-        cause = errno;
-    }
-    if (cause != 0) {
-        errno = cause;
-        return ERROR_UNREACHABLE;
-    }
-    struct sockaddr_storage peer;
-    length = sizeof(peer);
-    return getpeername(fd, (struct sockaddr *)&peer, &length) == 0 ? ERROR_NONE : ERROR_AGAIN_LATER;
+    *source = (struct address){.length = sizeof(source->u.ip4)};
+    source->u.ip4.sin_family = AF_INET;
+    source->u.ip4.sin_addr.s_addr = htonl(dial->source_first + client % dial->source_count);
+    return source;
 }
 
 /* Descriptors that are open now. */
@@ -169,10 +112,15 @@ enum error_code dial_check(const struct dial *dial, uint32_t clients, char *faul
     }
     /* The first and the last address stand for all of them. */
     for (uint32_t end = 0; end < 2 && dial->source_count > 0; end++) {
-        int fd = -1;
-        if (open_socket(dial, end * (dial->source_count - 1), &fd) != ERROR_NONE) {
+        struct address source;
+        (void)dial_source(dial, end * (dial->source_count - 1), &source);
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || bind(fd, &source.u.any, source.length) != 0) {
             snprintf(fault, capacity, "--source-addresses: %s address of the block cannot be used: %s",
                      end == 0 ? "the first" : "the last", strerror(errno));
+            if (fd >= 0) {
+                close(fd);
+            }
             return ERROR_LIMIT;
         }
         close(fd);

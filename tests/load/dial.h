@@ -20,13 +20,8 @@ struct dial {
  * ERROR_INVALID for malformed text. */
 enum error_code dial_init(struct dial *dial, const struct address *peer, const char *sources);
 
-/* Starts the connection of client number `client` and gives its non-blocking socket. On an error errno tells more:
- * ERROR_NO_FILES, ERROR_LIMIT (no free port), ERROR_UNREACHABLE, ERROR_SYSTEM. */
-enum error_code dial_start(const struct dial *dial, uint32_t client, int *fd);
-
-/* How the attempt ended, once the socket is writable: ERROR_NONE, ERROR_AGAIN_LATER while it goes on, ERROR_UNREACHABLE
- * (errno set to the cause). */
-enum error_code dial_finish(int fd);
+/* The source address of client number `client`: NULL when the system chooses, else `source`, filled. */
+const struct address *dial_source(const struct dial *dial, uint32_t client, struct address *source);
 
 /* Can this machine hold `clients`? If not, ERROR_LIMIT, and `fault` says in one line what is short. */
 enum error_code dial_check(const struct dial *dial, uint32_t clients, char *fault, size_t capacity);

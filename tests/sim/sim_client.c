@@ -8,13 +8,13 @@
 #include "mux/memory.h"
 #include "tests/sim/sim_world.h"
 
-#define READ_BYTES      16384U
-#define SEND_MAX_BYTES  16384U
+#define READ_BYTES       16384U
+#define SEND_MAX_BYTES   16384U
 #define OUTPUT_MAX_BYTES 32768U /* ciphertext queued before it makes no more */
 
 static const char *const outcome_names[SIM_OUTCOME_COUNT] = {
-    [SIM_OUTCOME_OPEN] = "open",         [SIM_OUTCOME_CLEAN] = "clean", [SIM_OUTCOME_TRUNCATED] = "truncated",
-    [SIM_OUTCOME_RESET] = "reset",       [SIM_OUTCOME_ALERT] = "alert", [SIM_OUTCOME_VANISHED] = "vanished",
+    [SIM_OUTCOME_OPEN] = "open",           [SIM_OUTCOME_CLEAN] = "clean", [SIM_OUTCOME_TRUNCATED] = "truncated",
+    [SIM_OUTCOME_RESET] = "reset",         [SIM_OUTCOME_ALERT] = "alert", [SIM_OUTCOME_VANISHED] = "vanished",
     [SIM_OUTCOME_NO_MEMORY] = "no-memory",
 };
 

@@ -34,9 +34,9 @@ struct sim_plan {
     const char *service; /* "echo" and "script" are known to the core; "missing" is not; "unrouted" has no route */
     uint64_t start_us;
     uint64_t send_bytes;
-    uint64_t receive_bytes; /* in all, when nothing goes wrong */
-    uint64_t stall_at_bytes; /* stops reading once so much was received */
-    uint64_t stall_us;       /* for so long; 0: not at all */
+    uint64_t receive_bytes;   /* in all, when nothing goes wrong */
+    uint64_t stall_at_bytes;  /* stops reading once so much was received */
+    uint64_t stall_us;        /* for so long; 0: not at all */
     uint64_t vanish_at_bytes; /* once so much was sent */
     enum sim_ends ends;
     enum sim_vanish vanish;
@@ -45,10 +45,10 @@ struct sim_plan {
 
     /* The other side, for the service "script"; it sends `receive_bytes`. */
     enum sim_ends core_ends;
-    uint32_t core_answer_ms; /* before it accepts */
-    uint32_t core_refuses;   /* HTTP status; 0: it accepts */
-    bool core_mute;          /* never answers */
-    uint64_t core_aborts_at; /* aborts once so much was received and sent together; SIM_NEVER */
+    uint32_t core_answer_ms;     /* before it accepts */
+    uint32_t core_refuses;       /* HTTP status; 0: it accepts */
+    bool core_mute;              /* never answers */
+    uint64_t core_aborts_at;     /* aborts once so much was received and sent together; SIM_NEVER */
     uint32_t core_consume_bytes; /* gives back so much at a time; 0: at once */
     uint32_t core_consume_ms;    /* every so often */
 
@@ -108,7 +108,7 @@ struct sim_client {
     unsigned core_opens;
     unsigned core_closes;
     trunkline_reason core_reason;
-    bool core_ended;   /* the client's end came */
+    bool core_ended; /* the client's end came */
     bool core_output_ended;
 };
 

@@ -9,7 +9,7 @@
 
 #include "mux/memory.h"
 
-#define FAILURES_SHOWN 8U
+#define FAILURES_SHOWN      8U
 #define NOTICE_DELAY_MAX_US 150U /* from an arrival until the engine hears of it */
 
 enum segment_kind { SEGMENT_DATA, SEGMENT_FINISH, SEGMENT_RESET };
@@ -202,8 +202,7 @@ static void end_became_readable(struct sim_link *link, enum sim_side side)
 
 static void segments_drop(struct sim_pipe *pipe, struct list *list)
 {
-    list_for_each(list, node)
-    {
+    list_for_each(list, node) {
         struct segment *segment = container_of(node, struct segment, node);
         pipe->held_bytes -= segment->length - segment->read;
         list_remove(node);
@@ -274,7 +273,7 @@ static void end_break(struct sim_link *link, enum sim_side side, enum error_code
     }
     end->broken = true;
     end->error = error;
-    end_notify(link, side, TRANSPORT_READABLE | TRANSPORT_WRITABLE);
+    end_notify(link, side, TRANSPORT_READABLE | TRANSPORT_WRITABLE | TRANSPORT_BROKEN);
 }
 
 static void net_hash(struct sim_net *net, const struct sim_link *link, enum sim_side from,
@@ -521,8 +520,7 @@ static void sim_finish(struct transport *transport)
 
 static bool pipe_has_unread(const struct sim_pipe *pipe)
 {
-    list_for_each(&pipe->arrived, node)
-    {
+    list_for_each(&pipe->arrived, node) {
         if (container_of(node, struct segment, node)->kind == SEGMENT_DATA) {
             return true;
         }
@@ -636,8 +634,8 @@ static void link_on_answer(struct sim_event *event)
 }
 
 struct sim_link *sim_net_connect(struct sim_net *net, const struct sim_link_settings *settings,
-                                 union transport_slot *slot, sim_ready_fn *ready, bool reachable,
-                                 sim_accept_fn *accept, void *owner)
+                                 union transport_slot *slot, sim_ready_fn *ready, bool reachable, sim_accept_fn *accept,
+                                 void *owner)
 {
     struct sim_link *link = must_have(calloc(1, sizeof(*link)));
 

@@ -36,11 +36,11 @@ struct sim_net {
     size_t queue_capacity;
     uint64_t planned;
     struct list links;
-    size_t open_ends;       /* transports that are not closed */
+    size_t open_ends; /* transports that are not closed */
     uint64_t links_made;
-    uint64_t traffic_hash;  /* over every byte that arrived, its link, direction and time */
+    uint64_t traffic_hash; /* over every byte that arrived, its link, direction and time */
     uint64_t traffic_bytes;
-    unsigned failures;      /* told by sim_fail */
+    unsigned failures; /* told by sim_fail */
 };
 
 enum sim_side { SIM_OPENER, SIM_ACCEPTOR };
@@ -139,8 +139,8 @@ bool sim_chance(struct random_state *random, uint64_t count);
 /* Starts a connection attempt with the opener's transport in `slot`. An attempt that is not `reachable` fails with
  * ERROR_UNREACHABLE after a while. The link lives as long as the network. */
 struct sim_link *sim_net_connect(struct sim_net *net, const struct sim_link_settings *settings,
-                                 union transport_slot *slot, sim_ready_fn *ready, bool reachable,
-                                 sim_accept_fn *accept, void *owner);
+                                 union transport_slot *slot, sim_ready_fn *ready, bool reachable, sim_accept_fn *accept,
+                                 void *owner);
 
 /* From within the accept function. */
 void sim_link_accept(struct sim_link *link, union transport_slot *slot, sim_ready_fn *ready);

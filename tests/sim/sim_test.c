@@ -15,6 +15,8 @@
 
 #include "mux/limits.h"
 #include "mux/memory.h"
+#include "tests/sim/sim_expect.h"
+#include "tests/sim/sim_plan.h"
 #include "tests/sim/sim_run.h"
 #include "tests/sim/sim_world.h"
 
@@ -55,97 +57,6 @@ static bool world_end(struct sim_report *report)
     return good;
 }
 
-static void expect_outcome(const struct sim_client *client, enum sim_outcome outcome)
-{
-    if (client->outcome != outcome) {
-        sim_fail(&world.net, "client %zu (%s): %s instead of %s, alert %d; sent %llu, received %llu", client->number,
-                 client->plan.service, sim_outcome_name(client->outcome), sim_outcome_name(outcome), client->alert,
-                 (unsigned long long)client->sent, (unsigned long long)client->received);
-    }
-}
-
-static void expect_not_clean(const struct sim_client *client)
-{
-    if (client->outcome == SIM_OUTCOME_CLEAN || client->outcome == SIM_OUTCOME_OPEN) {
-        sim_fail(&world.net, "client %zu (%s): %s", client->number, client->plan.service,
-                 sim_outcome_name(client->outcome));
-    }
-}
-
-/* Everything that was sent has arrived, in both directions, and both sides know. */
-static void expect_complete(const struct sim_client *client)
-{
-    expect_outcome(client, SIM_OUTCOME_CLEAN);
-    if (client->core_received != client->plan.send_bytes || !client->core_ended) {
-        sim_fail(&world.net, "client %zu: the core received %llu of %llu", client->number,
-                 (unsigned long long)client->core_received, (unsigned long long)client->plan.send_bytes);
-    }
-    if (client->core_closes != 1 || client->core_reason != TRUNKLINE_REASON_DONE) {
-        sim_fail(&world.net, "client %zu: the core closed it %u times, %s", client->number, client->core_closes,
-                 trunkline_reason_name(client->core_reason));
-    }
-}
-
-static void expect_reason(const struct sim_client *client, trunkline_reason reason)
-{
-    if (client->core_closes != 1 || client->core_reason != reason) {
-        sim_fail(&world.net, "client %zu: the core closed it %u times, %s instead of %s", client->number,
-                 client->core_closes, trunkline_reason_name(client->core_reason), trunkline_reason_name(reason));
-    }
-}
-
-static void expect_over_between(const struct sim_client *client, uint64_t earliest_us, uint64_t latest_us)
-{
-    if (client->over_us < earliest_us || client->over_us > latest_us) {
-        sim_fail(&world.net, "client %zu was over at %llu us, not between %llu and %llu", client->number,
-                 (unsigned long long)client->over_us, (unsigned long long)earliest_us, (unsigned long long)latest_us);
-    }
-}
-
-static void plan_draw_times(struct sim_plan *plan)
-{
-    plan->start_us = random_below(&chance, 2 * SIM_SECOND);
-    plan->tls12 = sim_chance(&chance, 4);
-    plan->half_closes_tcp = sim_chance(&chance, 2);
-}
-
-static uint64_t draw_bytes(uint64_t most)
-{
-    static const uint64_t edges[] = {0, 1, 16383, 16384, 16385, 65535, 65536, 65537};
-
-    return sim_chance(&chance, 4) ? edges[random_below(&chance, 8)] : random_below(&chance, most + 1);
-}
-
-static void plan_draw_echo(struct sim_plan *plan, uint64_t most)
-{
-    sim_plan_init(plan, draw_bytes(most));
-    plan_draw_times(plan);
-    plan->ends = sim_chance(&chance, 2) ? SIM_ENDS_AFTER_SENDING : SIM_ENDS_AFTER_RECEIVING;
-}
-
-/* A session in which both sides send, and end in one of the orders that are possible. */
-static void plan_draw_script(struct sim_plan *plan, uint64_t most)
-{
-    static const enum sim_ends orders[][2] = {
-        {SIM_ENDS_AFTER_SENDING, SIM_ENDS_AFTER_PEER},      {SIM_ENDS_AFTER_PEER, SIM_ENDS_AFTER_SENDING},
-        {SIM_ENDS_AFTER_SENDING, SIM_ENDS_AFTER_SENDING},   {SIM_ENDS_AFTER_RECEIVING, SIM_ENDS_AFTER_RECEIVING},
-        {SIM_ENDS_AFTER_RECEIVING, SIM_ENDS_AFTER_SENDING}, {SIM_ENDS_AFTER_SENDING, SIM_ENDS_AFTER_RECEIVING},
-    };
-    const enum sim_ends *order = orders[random_below(&chance, 6)];
-
-    sim_plan_init(plan, draw_bytes(most));
-    plan_draw_times(plan);
-    plan->service = "script";
-    plan->receive_bytes = draw_bytes(most);
-    plan->ends = order[0];
-    plan->core_ends = order[1];
-    plan->core_answer_ms = sim_chance(&chance, 2) ? 0 : (uint32_t)random_below(&chance, 2000);
-    if (sim_chance(&chance, 3)) {
-        plan->core_consume_bytes = (uint32_t)sim_between(&chance, 1000, 20000);
-        plan->core_consume_ms = (uint32_t)sim_between(&chance, 1, 50);
-    }
-}
-
 /* ------------------------------------------------------------------------------------------------ going well */
 
 static bool echoes(uint64_t seed, struct sim_report *report)
@@ -157,13 +68,13 @@ static bool echoes(uint64_t seed, struct sim_report *report)
     world_make(seed, &settings);
     size_t count = sim_between(&chance, 2, 8);
     for (size_t i = 0; i < count; i++) {
-        plan_draw_echo(&plan, 200000);
+        sim_plan_draw_echo(&plan, &chance, 200000);
         sim_world_add(&world, &plan);
     }
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < count; i++) {
-            expect_complete(world.clients[i]);
+            sim_expect_complete(world.clients[i]);
         }
     }
     return world_end(report);
@@ -178,13 +89,13 @@ static bool half_closes(uint64_t seed, struct sim_report *report)
     world_make(seed, &settings);
     size_t count = sim_between(&chance, 3, 8);
     for (size_t i = 0; i < count; i++) {
-        plan_draw_script(&plan, 100000);
+        sim_plan_draw_script(&plan, &chance, 100000);
         sim_world_add(&world, &plan);
     }
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < count; i++) {
-            expect_complete(world.clients[i]);
+            sim_expect_complete(world.clients[i]);
         }
     }
     return world_end(report);
@@ -228,11 +139,11 @@ static bool slow_readers(uint64_t seed, struct sim_report *report)
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < world.client_count; i++) {
-            expect_complete(world.clients[i]);
+            sim_expect_complete(world.clients[i]);
             if (i < 3) {
-                expect_over_between(world.clients[i], MINUTE, 3 * MINUTE);
+                sim_expect_over_between(world.clients[i], MINUTE, 3 * MINUTE);
             } else {
-                expect_over_between(world.clients[i], 0, MINUTE / 2);
+                sim_expect_over_between(world.clients[i], 0, MINUTE / 2);
             }
         }
         /* They were slow enough to fill what they may fill; that it is not more is checked all along. */
@@ -267,9 +178,9 @@ static bool slow_handlers(uint64_t seed, struct sim_report *report)
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < world.client_count; i++) {
-            expect_complete(world.clients[i]);
+            sim_expect_complete(world.clients[i]);
             if (i % 2 == 1) {
-                expect_over_between(world.clients[i], 0, 8 * SIM_SECOND);
+                sim_expect_over_between(world.clients[i], 0, 8 * SIM_SECOND);
             }
         }
     }
@@ -278,28 +189,6 @@ static bool slow_handlers(uint64_t seed, struct sim_report *report)
 
 /* ------------------------------------------------------------------------------------------------ client faults */
 
-static void plan_draw_fault(struct sim_plan *plan, uint64_t most)
-{
-    switch (random_below(&chance, 4)) {
-    case 0:
-        plan->fault_up = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
-        plan->fault_up_at = random_below(&chance, most);
-        break;
-    case 1:
-        plan->fault_down = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
-        plan->fault_down_at = random_below(&chance, most);
-        break;
-    case 2:
-        plan->vanish = SIM_VANISH_RESET;
-        plan->vanish_at_bytes = random_below(&chance, most);
-        break;
-    default:
-        plan->vanish = SIM_VANISH_FINISH;
-        plan->vanish_at_bytes = random_below(&chance, most);
-        break;
-    }
-}
-
 static bool client_faults(uint64_t seed, struct sim_report *report)
 {
     struct sim_settings settings;
@@ -307,20 +196,20 @@ static bool client_faults(uint64_t seed, struct sim_report *report)
 
     world_begin_drawn(seed, &settings);
     world_make(seed, &settings);
-    plan_draw_echo(&plan, 50000);
+    sim_plan_draw_echo(&plan, &chance, 50000);
     sim_world_add(&world, &plan);
     for (int i = 0; i < 7; i++) {
         if (sim_chance(&chance, 2)) {
-            plan_draw_echo(&plan, 60000);
+            sim_plan_draw_echo(&plan, &chance, 60000);
         } else {
-            plan_draw_script(&plan, 60000);
+            sim_plan_draw_script(&plan, &chance, 60000);
         }
-        plan_draw_fault(&plan, sim_chance(&chance, 2) ? 6000 : 60000);
+        sim_plan_draw_fault(&plan, &chance, sim_chance(&chance, 2) ? 6000 : 60000);
         sim_world_add(&world, &plan);
     }
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
-        expect_complete(world.clients[0]);
+        sim_expect_complete(world.clients[0]);
     }
     return world_end(report);
 }
@@ -333,9 +222,9 @@ static void add_long_clients(size_t count)
 
     for (size_t i = 0; i < count; i++) {
         if (sim_chance(&chance, 2)) {
-            plan_draw_echo(&plan, 150000);
+            sim_plan_draw_echo(&plan, &chance, 150000);
         } else {
-            plan_draw_script(&plan, 150000);
+            sim_plan_draw_script(&plan, &chance, 150000);
         }
         sim_world_add(&world, &plan);
     }
@@ -385,9 +274,9 @@ static void add_endless(size_t count)
 static void expect_lost(uint64_t since_us, uint64_t latest_us)
 {
     for (size_t i = 0; i < world.client_count; i++) {
-        expect_not_clean(world.clients[i]);
-        expect_over_between(world.clients[i], since_us, latest_us);
-        expect_reason(world.clients[i], TRUNKLINE_REASON_TRUNK_LOST);
+        sim_expect_not_clean(world.clients[i]);
+        sim_expect_over_between(world.clients[i], since_us, latest_us);
+        sim_expect_reason(world.clients[i], TRUNKLINE_REASON_TRUNK_LOST);
     }
 }
 
@@ -443,7 +332,7 @@ static bool core_away(uint64_t seed, struct sim_report *report)
     sim_world_break_trunks(&world, SIM_FAULT_RESET);
     sim_world_run(&world, SIM_SECOND);
     for (int i = 0; i < 4; i++) {
-        plan_draw_echo(&plan, 30000);
+        sim_plan_draw_echo(&plan, &chance, 30000);
         plan.start_us = random_below(&chance, SIM_SECOND);
         sim_world_add(&world, &plan);
     }
@@ -452,7 +341,7 @@ static bool core_away(uint64_t seed, struct sim_report *report)
     if (sim_world_run_clients(&world, MINUTE)) {
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < world.client_count; i++) {
-            expect_complete(world.clients[i]);
+            sim_expect_complete(world.clients[i]);
         }
     }
     return world_end(report);
@@ -468,15 +357,15 @@ static bool core_gone(uint64_t seed, struct sim_report *report)
     world.cores[0].reachable = false;
     sim_world_break_trunks(&world, SIM_FAULT_RESET);
     for (int i = 0; i < 4; i++) {
-        plan_draw_echo(&plan, 30000);
+        sim_plan_draw_echo(&plan, &chance, 30000);
         sim_world_add(&world, &plan);
     }
     if (sim_world_run_clients(&world, MINUTE)) {
         for (size_t i = 0; i < world.client_count; i++) {
             uint64_t start_us = world.clients[i]->plan.start_us;
-            expect_outcome(world.clients[i], SIM_OUTCOME_ALERT);
-            expect_over_between(world.clients[i], start_us + TIMEOUT_OPEN_MS * 1000U,
-                                start_us + (TIMEOUT_OPEN_MS + 500U) * 1000U);
+            sim_expect_outcome(world.clients[i], SIM_OUTCOME_ALERT);
+            sim_expect_over_between(world.clients[i], start_us + TIMEOUT_OPEN_MS * 1000U,
+                                    start_us + (TIMEOUT_OPEN_MS + 500U) * 1000U);
         }
         sim_world_expect_idle(&world);
         world.cores[0].reachable = true;
@@ -499,9 +388,9 @@ static bool core_drains(uint64_t seed, struct sim_report *report)
     world_make(seed, &settings);
     for (int i = 0; i < 10; i++) {
         if (sim_chance(&chance, 2)) {
-            plan_draw_echo(&plan, 40000);
+            sim_plan_draw_echo(&plan, &chance, 40000);
         } else {
-            plan_draw_script(&plan, 40000);
+            sim_plan_draw_script(&plan, &chance, 40000);
         }
         plan.start_us = SIM_SECOND + random_below(&chance, 2 * SIM_SECOND);
         sim_world_add(&world, &plan);
@@ -511,7 +400,7 @@ static bool core_drains(uint64_t seed, struct sim_report *report)
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < world.client_count; i++) {
-            expect_complete(world.clients[i]);
+            sim_expect_complete(world.clients[i]);
         }
         if (!world.cores[0].drained) {
             sim_fail(&world.net, "the core does not say that it is drained");
@@ -546,15 +435,15 @@ static bool edge_drains(uint64_t seed, struct sim_report *report)
     sim_world_drain_edge(&world, 0, 20000);
     sim_world_run(&world, 19 * SIM_SECOND);
     for (size_t i = 2; i < 6; i++) {
-        expect_complete(world.clients[i]);
+        sim_expect_complete(world.clients[i]);
     }
-    expect_outcome(world.clients[0], SIM_OUTCOME_OPEN);
-    expect_outcome(world.clients[1], SIM_OUTCOME_OPEN);
-    expect_outcome(world.clients[6], SIM_OUTCOME_RESET);
-    expect_outcome(world.clients[7], SIM_OUTCOME_RESET);
+    sim_expect_outcome(world.clients[0], SIM_OUTCOME_OPEN);
+    sim_expect_outcome(world.clients[1], SIM_OUTCOME_OPEN);
+    sim_expect_outcome(world.clients[6], SIM_OUTCOME_RESET);
+    sim_expect_outcome(world.clients[7], SIM_OUTCOME_RESET);
     sim_world_run(&world, 5 * SIM_SECOND);
-    expect_not_clean(world.clients[0]);
-    expect_not_clean(world.clients[1]);
+    sim_expect_not_clean(world.clients[0]);
+    sim_expect_not_clean(world.clients[1]);
     if (!world.edges[0].stopped) {
         sim_fail(&world.net, "the edge does not stop after its drain");
     }
@@ -566,14 +455,6 @@ static bool edge_drains(uint64_t seed, struct sim_report *report)
 
 /* ------------------------------------------------------------------------------------------------ refusals */
 
-static void plan_script(struct sim_plan *plan)
-{
-    sim_plan_init(plan, 20000);
-    plan->service = "script";
-    plan->core_ends = SIM_ENDS_AFTER_PEER;
-    plan_draw_times(plan);
-}
-
 static bool refuses(uint64_t seed, struct sim_report *report)
 {
     struct sim_settings settings;
@@ -581,35 +462,35 @@ static bool refuses(uint64_t seed, struct sim_report *report)
 
     world_begin_drawn(seed, &settings);
     world_make(seed, &settings);
-    plan_draw_echo(&plan, 50000);
+    sim_plan_draw_echo(&plan, &chance, 50000);
     struct sim_client *healthy = sim_world_add(&world, &plan);
-    plan_script(&plan);
+    sim_plan_script(&plan, &chance);
     plan.core_refuses = 503;
     plan.core_answer_ms = sim_chance(&chance, 2) ? 300 : 0;
     struct sim_client *refused = sim_world_add(&world, &plan);
     plan.core_refuses = 403;
     struct sim_client *forbidden = sim_world_add(&world, &plan);
-    plan_script(&plan);
+    sim_plan_script(&plan, &chance);
     plan.service = "missing";
     struct sim_client *missing = sim_world_add(&world, &plan);
     plan.service = "unrouted";
     struct sim_client *unrouted = sim_world_add(&world, &plan);
-    plan_script(&plan);
+    sim_plan_script(&plan, &chance);
     plan.core_aborts_at = random_below(&chance, 40000);
     struct sim_client *aborted = sim_world_add(&world, &plan);
     if (sim_world_run_clients(&world, 10 * MINUTE)) {
         sim_world_expect_idle(&world);
-        expect_complete(healthy);
-        expect_outcome(refused, SIM_OUTCOME_ALERT);
-        expect_reason(refused, TRUNKLINE_REASON_REFUSED);
-        expect_outcome(forbidden, SIM_OUTCOME_ALERT);
-        expect_outcome(missing, SIM_OUTCOME_ALERT);
-        expect_outcome(unrouted, SIM_OUTCOME_ALERT);
-        expect_not_clean(aborted);
-        expect_reason(aborted, TRUNKLINE_REASON_ABORTED);
+        sim_expect_complete(healthy);
+        sim_expect_outcome(refused, SIM_OUTCOME_ALERT);
+        sim_expect_reason(refused, TRUNKLINE_REASON_REFUSED);
+        sim_expect_outcome(forbidden, SIM_OUTCOME_ALERT);
+        sim_expect_outcome(missing, SIM_OUTCOME_ALERT);
+        sim_expect_outcome(unrouted, SIM_OUTCOME_ALERT);
+        sim_expect_not_clean(aborted);
+        sim_expect_reason(aborted, TRUNKLINE_REASON_ABORTED);
         if (forbidden->alert != -49 || refused->alert != -80 || missing->alert != -49 || unrouted->alert != -49) {
-            sim_fail(&world.net, "alerts: %d for 403, %d for 503, %d for no service, %d for no route",
-                     forbidden->alert, refused->alert, missing->alert, unrouted->alert);
+            sim_fail(&world.net, "alerts: %d for 403, %d for 503, %d for no service, %d for no route", forbidden->alert,
+                     refused->alert, missing->alert, unrouted->alert);
         }
         if (missing->core_opens + unrouted->core_opens > 0) {
             sim_fail(&world.net, "a handler heard of a service that is not its own");
@@ -631,7 +512,7 @@ static bool limits(uint64_t seed, struct sim_report *report)
     world_make(seed, &settings);
     sim_world_run(&world, SIM_SECOND);
     for (int i = 0; i < 8; i++) {
-        plan_script(&plan);
+        sim_plan_script(&plan, &chance);
         plan.start_us = (uint64_t)i * 100000U;
         plan.core_answer_ms = 2000;
         sim_world_add(&world, &plan);
@@ -640,10 +521,10 @@ static bool limits(uint64_t seed, struct sim_report *report)
         sim_world_expect_idle(&world);
         for (size_t i = 0; i < world.client_count; i++) {
             if (world.clients[i]->outcome == SIM_OUTCOME_CLEAN) {
-                expect_complete(world.clients[i]);
+                sim_expect_complete(world.clients[i]);
                 served++;
             } else {
-                expect_outcome(world.clients[i], at_core ? SIM_OUTCOME_ALERT : SIM_OUTCOME_RESET);
+                sim_expect_outcome(world.clients[i], at_core ? SIM_OUTCOME_ALERT : SIM_OUTCOME_RESET);
             }
         }
         if (served != 3) {
@@ -662,13 +543,13 @@ static bool stalls(uint64_t seed, struct sim_report *report)
     world_begin_calm(seed, &settings);
     world_make(seed, &settings);
     for (int i = 0; i < 4; i++) { /* half a handshake, then silence */
-        plan_draw_echo(&plan, 1000);
+        sim_plan_draw_echo(&plan, &chance, 1000);
         plan.fault_up = SIM_FAULT_BLACK_HOLE;
         plan.fault_up_at = random_below(&chance, 200);
         sim_world_add(&world, &plan);
     }
     for (int i = 0; i < 3; i++) { /* a handler that never answers */
-        plan_script(&plan);
+        sim_plan_script(&plan, &chance);
         plan.core_mute = true;
         sim_world_add(&world, &plan);
     }
@@ -677,11 +558,11 @@ static bool stalls(uint64_t seed, struct sim_report *report)
         for (size_t i = 0; i < world.client_count; i++) {
             const struct sim_client *client = world.clients[i];
             uint64_t limit_us = (i < 4 ? TIMEOUT_HANDSHAKE_MS : TIMEOUT_OPEN_MS) * 1000U;
-            expect_not_clean(client);
-            expect_over_between(client, client->plan.start_us + limit_us,
-                                client->plan.start_us + limit_us + SIM_SECOND / 2);
+            sim_expect_not_clean(client);
+            sim_expect_over_between(client, client->plan.start_us + limit_us,
+                                    client->plan.start_us + limit_us + SIM_SECOND / 2);
             if (i >= 4) {
-                expect_reason(client, TRUNKLINE_REASON_RESET);
+                sim_expect_reason(client, TRUNKLINE_REASON_RESET);
             }
         }
         if (world.edges[0].relay.counters.handshakes_failed != 4) {
@@ -694,28 +575,12 @@ static bool stalls(uint64_t seed, struct sim_report *report)
 
 /* ------------------------------------------------------------------------------------------------ everything */
 
-static void plan_draw_anything(struct sim_plan *plan)
-{
-    if (sim_chance(&chance, 2)) {
-        plan_draw_echo(plan, 100000);
-    } else {
-        plan_draw_script(plan, 100000);
-        plan->core_mute = sim_chance(&chance, 12);
-        plan->core_refuses = sim_chance(&chance, 10) ? 502 : 0;
-        plan->core_aborts_at = sim_chance(&chance, 6) ? random_below(&chance, 100000) : SIM_NEVER;
-    }
-    plan->start_us = random_below(&chance, 20 * SIM_SECOND);
-    if (sim_chance(&chance, 3)) {
-        plan_draw_fault(plan, 60000);
-    }
-    if (sim_chance(&chance, 4)) {
-        plan->stall_at_bytes = random_below(&chance, 50000);
-        plan->stall_us = random_below(&chance, 20 * SIM_SECOND);
-    }
-}
-
 static void mishap(void)
 {
+    /* Drawn one by one: the order in which a call's arguments are evaluated is the compiler's. */
+    size_t edge = (size_t)random_below(&chance, world.settings.edges);
+    uint64_t drain_ms = 1000 * random_below(&chance, 20);
+
     switch (random_below(&chance, 6)) {
     case 0:
         sim_world_break_trunks(&world, SIM_FAULT_RESET);
@@ -730,7 +595,7 @@ static void mishap(void)
         sim_world_drain_core(&world, random_below(&chance, world.settings.cores));
         break;
     case 4:
-        sim_world_drain_edge(&world, random_below(&chance, world.settings.edges), 1000 * random_below(&chance, 20));
+        sim_world_drain_edge(&world, edge, drain_ms);
         break;
     default:
         break;
@@ -745,7 +610,7 @@ static bool anything(uint64_t seed, struct sim_report *report)
     world_begin_drawn(seed, &settings);
     world_make(seed, &settings);
     for (int i = 0; i < 12; i++) {
-        plan_draw_anything(&plan);
+        sim_plan_draw_anything(&plan, &chance);
         sim_world_add(&world, &plan);
     }
     for (int i = 0; i < 3; i++) {
@@ -780,13 +645,13 @@ static bool memory_out(uint64_t seed, struct sim_report *report)
         plan.stall_at_bytes = 10000;
         plan.stall_us = SIM_SECOND;
         sim_world_add(&world, &plan);
-        plan_script(&plan);
+        sim_plan_script(&plan, &chance);
         plan.receive_bytes = 60000;
         plan.core_answer_ms = 200;
         plan.core_consume_bytes = 4000;
         plan.core_consume_ms = 10;
         sim_world_add(&world, &plan);
-        plan_script(&plan);
+        sim_plan_script(&plan, &chance);
         plan.core_refuses = 503;
         sim_world_add(&world, &plan);
         (void)sim_world_run_clients(&world, 2 * MINUTE);
@@ -797,6 +662,9 @@ static bool memory_out(uint64_t seed, struct sim_report *report)
     memory_fail_at(0);
     if (error == ERROR_NONE) {
         sim_world_expect_idle(&world);
+        for (size_t i = 0; report->faults == 0 && i < 3; i++) {
+            sim_expect_complete(world.clients[i]);
+        }
         sim_world_expect_service(&world);
     }
     return world_end(report);
@@ -812,12 +680,12 @@ static bool memory_out(uint64_t seed, struct sim_report *report)
         assert_int_equal(sim_run_seeds(#test_, (scenario_), (seeds_)), 0);                                             \
     }
 
-SCENARIO_TEST(everything_echoes_byte_exactly_under_delays_and_splits, echoes, 40)
-SCENARIO_TEST(each_direction_ends_by_itself_in_any_order, half_closes, 40)
-SCENARIO_TEST(stalled_clients_hold_no_more_than_their_window_and_stall_nobody_else, slow_readers, 6)
-SCENARIO_TEST(slow_handlers_stop_their_own_clients_and_nobody_else, slow_handlers, 6)
-SCENARIO_TEST(clients_cut_at_any_byte_are_never_taken_for_a_clean_end, client_faults, 60)
-SCENARIO_TEST(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly, trunks_cut, 40)
+SCENARIO_TEST(everything_echoes_byte_exactly_under_delays_and_splits, echoes, 60)
+SCENARIO_TEST(each_direction_ends_by_itself_in_any_order, half_closes, 60)
+SCENARIO_TEST(stalled_clients_hold_no_more_than_their_window_and_stall_nobody_else, slow_readers, 12)
+SCENARIO_TEST(slow_handlers_stop_their_own_clients_and_nobody_else, slow_handlers, 12)
+SCENARIO_TEST(clients_cut_at_any_byte_are_never_taken_for_a_clean_end, client_faults, 120)
+SCENARIO_TEST(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly, trunks_cut, 80)
 SCENARIO_TEST(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served, trunks_reset, 10)
 SCENARIO_TEST(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline, trunks_black, 10)
 SCENARIO_TEST(clients_wait_for_a_core_that_comes_back, core_away, 10)
@@ -827,7 +695,7 @@ SCENARIO_TEST(a_draining_edge_lets_sessions_end_and_resets_the_rest_at_its_deadl
 SCENARIO_TEST(refusals_and_aborts_are_told_by_alerts_and_never_look_clean, refuses, 20)
 SCENARIO_TEST(beyond_a_limit_clients_are_refused_and_those_within_are_served, limits, 8)
 SCENARIO_TEST(stalled_handshakes_and_mute_handlers_end_at_their_deadlines, stalls, 8)
-SCENARIO_TEST(whatever_happens_no_session_is_left_and_no_byte_is_wrong, anything, 80)
+SCENARIO_TEST(whatever_happens_no_session_is_left_and_no_byte_is_wrong, anything, 120)
 
 static void a_seed_decides_every_byte_on_every_link(void **state)
 {
@@ -845,6 +713,8 @@ static void a_seed_decides_every_byte_on_every_link(void **state)
         assert_int_equal(first.traffic_bytes, again.traffic_bytes);
         assert_int_equal(first.traffic_hash, again.traffic_hash);
         assert_int_not_equal(first.traffic_hash, other.traffic_hash);
+        print_message("seed %llu: %llu bytes, hash %016llx\n", (unsigned long long)seed,
+                      (unsigned long long)first.traffic_bytes, (unsigned long long)first.traffic_hash);
     }
 }
 

@@ -19,7 +19,7 @@
 #define SIM_EDGES_MAX   2U
 #define SIM_CORES_MAX   2U
 #define SIM_CLIENTS_MAX 128U
-#define SIM_TRUNKS_MAX  256U  /* links of one run, redialled ones included */
+#define SIM_TRUNKS_MAX  256U   /* links of one run, redialled ones included */
 #define SIM_CLIENT_PORT 10000U /* of client 0 */
 #define SIM_SECOND      UINT64_C(1000000)
 
@@ -74,13 +74,14 @@ struct sim_world {
     size_t client_count;
     struct sim_trunk trunks[SIM_TRUNKS_MAX];
     size_t trunk_count;
-    enum sim_fault trunk_fault; /* of the next `trunk_faults` trunks that are dialled, to what `trunk_fault_from` writes */
+    enum sim_fault
+        trunk_fault; /* of the next `trunk_faults` trunks that are dialled, to what `trunk_fault_from` writes */
     enum sim_side trunk_fault_from;
     uint64_t trunk_fault_bytes_max; /* behind so many bytes at most */
     unsigned trunk_faults;
     uint64_t last_step_us;
     unsigned steps_at_once;
-    uint64_t output_peak_bytes; /* held for one client towards it, at its edge */
+    uint64_t output_peak_bytes; /* of one client's stream, not consumed by its edge */
     uint64_t queue_peak_bytes;  /* waiting in one stream's queue, at either end of its trunk */
 };
 
