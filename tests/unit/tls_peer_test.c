@@ -104,18 +104,25 @@ static size_t split(struct meeting *meeting, size_t length)
     return part < length ? part : length;
 }
 
+static void drop(struct tls_pair_bytes *bytes, size_t length)
+{
+    if (length > 0) {
+        tls_pair_bytes_drop(bytes, length);
+    }
+}
+
 static void meeting_carry(struct meeting *meeting)
 {
     do {
         size_t length = split(meeting, meeting->ours.output.length);
         tls_pair_bytes_append(&meeting->theirs.input, meeting->ours.output.bytes, length);
-        tls_pair_bytes_drop(&meeting->ours.output, length);
+        drop(&meeting->ours.output, length);
         tls_peer_step(&meeting->theirs);
         length = split(meeting, meeting->theirs.output.length);
         if (meeting->ours.error == ERROR_NONE && length > 0) {
             tls_end_feed(&meeting->ours, meeting->theirs.output.bytes, length);
         }
-        tls_pair_bytes_drop(&meeting->theirs.output, length);
+        drop(&meeting->theirs.output, length);
     } while (meeting->ours.output.length > 0 || meeting->theirs.output.length > 0);
     if (meeting->ours.error != ERROR_NONE || meeting->theirs.failed) {
         fail_msg("%s: %s, alert %d; theirs failed: %d", meeting->text, error_name(meeting->ours.error),
@@ -207,7 +214,7 @@ static void exchange_step(struct meeting *meeting, struct traffic *traffic, bool
 static void exchange(struct tls_peer_settings settings, uint64_t seed)
 {
     static uint8_t bytes[1U << 20];
-    static const size_t splits[] = {0, 20000, 1500, 7};
+    static const size_t splits[] = {0, 20000, 1500, 90};
     struct meeting meeting;
     struct traffic traffic = {.bytes = bytes};
 
