@@ -105,6 +105,7 @@ static enum error_code edge_make_trunk_context(const struct edge_settings *setti
         .alpn = alpn,
         .alpn_count = 1,
         .alpn_required = true,
+        .tickets_ignored = true, /* trunks are few, and do not resume TLS */
     };
     return tls_context_new_client(&client, context, fault);
 }

@@ -508,6 +508,7 @@ void link_detach(struct link *link)
     scheduler_disarm(link->scheduler, &link->deadline);
     scheduler_cancel(link->scheduler, &link->flush);
     scheduler_cancel(link->scheduler, &link->read_more);
+    tls_rest(&link->tls);
     link->scheduler = NULL;
     link->scratch = NULL;
 }
