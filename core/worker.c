@@ -56,7 +56,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
         .loop = loop,
         .index = index,
     };
-    trim_init(&worker->trim, scheduler, &worker->sessions.objects);
+    trim_init(&worker->trim, scheduler, &worker->sessions.objects, NULL);
     slab_init(&worker->sessions, "session", sizeof(trunkline_session));
     metadata_pool_init(&worker->metadata);
     list_init(&worker->downlinks);

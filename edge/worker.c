@@ -207,7 +207,8 @@ enum error_code edge_worker_new(struct edge_worker **result, const struct edge_w
     worker->listeners = memory_calloc(settings->edge->listen_count, sizeof(*worker->listeners));
     enum error_code error = worker->listeners != NULL ? loop_new(&worker->loop) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
-        trim_init(&worker->trim, loop_scheduler(worker->loop), &worker->relay.client_count);
+        trim_init(&worker->trim, loop_scheduler(worker->loop), &worker->relay.client_count,
+                  &worker->relay.counters.handshakes_completed);
         error = edge_worker_make_relay(worker);
         worker->has_relay = error == ERROR_NONE;
     }

@@ -10,13 +10,15 @@
 static struct scheduler scheduler;
 static struct trim trim;
 static size_t here;
+static uint64_t handshakes;
 
 static int start(void **state)
 {
     (void)state;
     here = 0;
+    handshakes = 0;
     scheduler_init(&scheduler, 0);
-    trim_init(&trim, &scheduler, &here);
+    trim_init(&trim, &scheduler, &here, &handshakes);
     return 0;
 }
 
@@ -74,12 +76,32 @@ static void memory_goes_back_once_the_crowd_has_left(void **state)
     assert_true(timer_armed(&trim.timer));
 }
 
+static void what_handshakes_leave_goes_back_once_they_are_over(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < TRIM_CHURN_MIN; i++) {
+        handshakes++;
+        arrive(1);
+        here--;
+    }
+    assert_true(timer_armed(&trim.timer));
+    wait_intervals(1); /* the burst may go on */
+    assert_int_equal(trim.churn_trimmed, 0);
+    handshakes += TRIM_CHURN_QUIET;
+    wait_intervals(1);
+    assert_int_equal(trim.churn_trimmed, 0);
+    wait_intervals(1);
+    assert_int_equal(trim.churn_trimmed, handshakes);
+    assert_false(timer_armed(&trim.timer));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_few_cost_no_timer, start, stop),
         cmocka_unit_test_setup_teardown(a_crowd_that_stays_is_left_alone, start, stop),
         cmocka_unit_test_setup_teardown(memory_goes_back_once_the_crowd_has_left, start, stop),
+        cmocka_unit_test_setup_teardown(what_handshakes_leave_goes_back_once_they_are_over, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
