@@ -15,7 +15,7 @@
 static const char *const stage_names[CLIENT_STAGE_COUNT] = {
     [CLIENT_STAGE_CONNECT] = "connecting",
     [CLIENT_STAGE_HANDSHAKE] = "in the TLS handshake",
-    [CLIENT_STAGE_FIRST_ECHO] = "waiting for its first echo",
+    [CLIENT_STAGE_FIRST_BYTE] = "waiting for the service",
     [CLIENT_STAGE_OPEN] = "while open",
 };
 
@@ -25,11 +25,34 @@ static const uint16_t moves[CLIENT_STATE_COUNT] = {
     [CLIENT_CONNECTING] = 1U << CLIENT_HANDSHAKE | 1U << CLIENT_CLOSED | 1U << CLIENT_FAILED,
     [CLIENT_HANDSHAKE] = 1U << CLIENT_PROVING | 1U << CLIENT_CLOSED | 1U << CLIENT_FAILED,
     [CLIENT_PROVING] = 1U << CLIENT_OPEN | 1U << CLIENT_CLOSED | 1U << CLIENT_FAILED,
-    [CLIENT_OPEN] = 1U << CLIENT_CLOSING | 1U << CLIENT_FAILED,
+    [CLIENT_OPEN] = 1U << CLIENT_CLOSING | 1U << CLIENT_CLOSED | 1U << CLIENT_FAILED | 1U << CLIENT_DROPPED,
     [CLIENT_CLOSING] = 1U << CLIENT_CLOSED,
-    [CLIENT_CLOSED] = 0,
-    [CLIENT_FAILED] = 0,
+    [CLIENT_CLOSED] = 1U << CLIENT_NEW,
+    [CLIENT_FAILED] = 1U << CLIENT_NEW,
+    [CLIENT_DROPPED] = 1U << CLIENT_CONNECTING | 1U << CLIENT_CLOSED,
 };
+
+/* What only an opening or closing client has. */
+struct client_attempt {
+    struct client *client;
+    struct timer deadline;
+    uint64_t since_us; /* when the present step of opening began */
+    uint8_t heard;     /* the service has sent its first byte */
+};
+
+/* A copy of what TLS needs to resume. */
+struct client_ticket {
+    uint32_t length;
+    uint8_t bytes[];
+};
+
+/* Keeps the count of clients that could send. */
+static void client_update_ready(struct client *client)
+{
+    uint8_t ready = client->state == CLIENT_OPEN && exchange_may_send(&client->exchange);
+    client->party->ready = client->party->ready + ready - client->ready;
+    client->ready = ready;
+}
 
 static void client_move(struct client *client, enum client_state to)
 {
@@ -37,6 +60,7 @@ static void client_move(struct client *client, enum client_state to)
     client->party->counts[client->state]--;
     client->party->counts[to]++;
     client->state = (uint8_t)to;
+    client_update_ready(client);
 }
 
 static struct scheduler *client_scheduler(const struct client *client)
@@ -52,15 +76,24 @@ static enum client_stage client_stage(const struct client *client)
     case CLIENT_HANDSHAKE:
         return CLIENT_STAGE_HANDSHAKE;
     case CLIENT_PROVING:
-        return CLIENT_STAGE_FIRST_ECHO;
+        return CLIENT_STAGE_FIRST_BYTE;
     default:
         return CLIENT_STAGE_OPEN;
     }
 }
 
+static void attempt_end(struct client *client)
+{
+    if (client->attempt != NULL) {
+        scheduler_disarm(client_scheduler(client), &client->attempt->deadline);
+        slab_free(&client->party->attempts, client->attempt);
+        client->attempt = NULL;
+    }
+}
+
 static void client_release(struct client *client, enum transport_close how)
 {
-    scheduler_disarm(client_scheduler(client), &client->deadline);
+    attempt_end(client);
     tls_dispose(&client->tls);
     transport_close(&client->socket.transport, how);
     chain_clear(&client->outbox.pending);
@@ -80,7 +113,7 @@ static void note_first_failure(struct client *client, enum client_stage stage, e
     } else if (cause != 0 && (error == ERROR_UNREACHABLE || error == ERROR_SYSTEM || error == ERROR_LIMIT)) {
         snprintf(detail, sizeof(detail), " (%s)", strerror(cause));
     }
-    snprintf(tally->first_failure, sizeof(tally->first_failure), "client %u, %s: %s%s", client->number,
+    snprintf(tally->first_failure, sizeof(tally->first_failure), "client %u, %s: %s%s", client->exchange.client,
              stage_names[stage], tally_error_text(error), detail);
 }
 
@@ -89,7 +122,7 @@ static void client_fail(struct client *client, enum error_code error, int cause)
 {
     struct client_party *party = client->party;
     enum client_stage stage = client_stage(client);
-    uint64_t outstanding = message_reader_outstanding(&client->reader);
+    uint64_t outstanding = exchange_outstanding(&client->exchange);
 
     party->tally->failed++;
     party->tally->failures[stage][error]++;
@@ -106,7 +139,8 @@ static void client_fail(struct client *client, enum error_code error, int cause)
 static void client_close(struct client *client)
 {
     struct client_party *party = client->party;
-    uint64_t outstanding = message_reader_outstanding(&client->reader);
+    bool connected = client->state == CLIENT_PROVING || client->state == CLIENT_OPEN || client->state == CLIENT_CLOSING;
+    uint64_t outstanding = connected ? exchange_outstanding(&client->exchange) : 0;
     party->tally->unanswered += outstanding;
     party->in_flight -= outstanding;
     client_release(client, TRANSPORT_CLOSE_CLEAN);
@@ -130,43 +164,86 @@ static void client_lose(struct client *client, enum error_code error, int cause)
 
 static void client_deadline_passed(struct timer *timer)
 {
-    client_lose(container_of(timer, struct client, deadline), ERROR_TIMEOUT, 0);
+    client_lose(container_of(timer, struct client_attempt, deadline)->client, ERROR_TIMEOUT, 0);
 }
 
-/* Within outbox_begin and client_flush: queues one message. */
-static enum error_code write_message(struct client *client, uint64_t intended_us)
+/* False when memory is out. */
+static bool attempt_begin(struct client *client, uint64_t timeout_ms)
 {
-    struct client_party *party = client->party;
-    const struct message message = {.sequence = client->reader.sent,
-                                    .intended_us = intended_us,
-                                    .client = client->number,
-                                    .size = party->message_bytes};
-    message_write(&message, party->message);
-    enum error_code error = tls_send(&client->tls, party->message, party->message_bytes);
-    if (error == ERROR_NONE) {
-        client->reader.sent++;
-        party->tally->sent++;
-        party->in_flight++;
+    struct client_attempt *attempt = slab_alloc(&client->party->attempts);
+    if (attempt == NULL) {
+        return false;
     }
-    return error;
+    attempt->client = client;
+    timer_init(&attempt->deadline, client_deadline_passed);
+    scheduler_arm(client_scheduler(client), &attempt->deadline, timeout_ms);
+    client->attempt = attempt;
+    return true;
 }
 
-static void on_whole_message(struct message_reader *reader, const struct message *message)
+/* Copies the ticket if the server has sent one: nothing is lost when it has not, or when memory is out. */
+static void ticket_keep(struct client *client)
 {
-    struct client *client = container_of(reader, struct client, reader);
     struct client_party *party = client->party;
-    uint64_t now_us = clock_monotonic_us();
-
-    party->tally->echoed++;
-    if (client->state == CLIENT_PROVING) {
-        histogram_record(&party->tally->first_echo, now_us - client->since_us);
-        party->tally->opened++;
-        scheduler_disarm(client_scheduler(client), &client->deadline);
-        client_move(client, CLIENT_OPEN);
-        party->settled(party);
+    size_t length = 0;
+    if (party->ticket_room == NULL || client->ticket != NULL ||
+        tls_ticket_export(&client->tls, party->ticket_room, CLIENT_TICKET_MAX_BYTES, &length) != ERROR_NONE) {
         return;
     }
-    histogram_record(&party->tally->echo, now_us - message->intended_us);
+    client->ticket = memory_alloc(sizeof(*client->ticket) + length);
+    if (client->ticket != NULL) {
+        client->ticket->length = (uint32_t)length;
+        memcpy(client->ticket->bytes, party->ticket_room, length);
+    }
+}
+
+/* A ticket is good for one connection (RFC 8446 appendix C.4). One that cannot be used means a full handshake. */
+static void ticket_use(struct client *client)
+{
+    if (client->ticket != NULL) {
+        (void)tls_ticket_import(&client->tls, client->ticket->bytes, client->ticket->length);
+        memory_free(client->ticket);
+        client->ticket = NULL;
+    }
+}
+
+/* Within outbox_begin and client_flush: queues `length` bytes of the party's message room. */
+static enum error_code send_message(struct client *client, size_t length, uint64_t outstanding_before)
+{
+    struct client_party *party = client->party;
+    party->in_flight += exchange_outstanding(&client->exchange) - outstanding_before;
+    client_update_ready(client);
+    return tls_send(&client->tls, party->message, length);
+}
+
+/* The service serves: the client is open. */
+static void client_opened(struct client *client, uint64_t now_us)
+{
+    struct client_party *party = client->party;
+    if (client->returning) {
+        party->tally->returned++;
+        histogram_record(&party->tally->measures[MEASURE_BACK], now_us - party->storm_us);
+        client->returning = 0;
+    } else {
+        party->tally->opened++;
+    }
+    attempt_end(client);
+    ticket_keep(client);
+    client_move(client, CLIENT_OPEN);
+    party->settled(party);
+}
+
+static void on_result(struct exchange *exchange, const struct exchange_result *result)
+{
+    struct client *client = container_of(exchange, struct client, exchange);
+    uint64_t now_us = clock_monotonic_us();
+    if (result->measured) {
+        uint64_t took_us = now_us > result->since_us ? now_us - result->since_us : 0;
+        histogram_record(&client->party->tally->measures[result->measure], took_us);
+    }
+    if (result->proved && client->state == CLIENT_PROVING) {
+        client_opened(client, now_us);
+    }
 }
 
 static void on_output(struct tls_session *tls, const uint8_t *bytes, size_t length)
@@ -182,33 +259,44 @@ static void on_output(struct tls_session *tls, const uint8_t *bytes, size_t leng
 static void on_established(struct tls_session *tls)
 {
     struct client *client = container_of(tls, struct client, tls);
-    struct tally *tally = client->party->tally;
+    struct client_party *party = client->party;
+    struct tally *tally = party->tally;
+    struct tls_peer_info info;
     uint64_t now_us = clock_monotonic_us();
 
-    if (tally->handshake.count == 0) {
-        struct tls_peer_info info;
-        tls_peer_info(tls, &info);
+    tls_peer_info(tls, &info);
+    if (tally->tls_version == 0) {
         tally->tls_version = info.version;
         tally->tls_suite = info.suite;
     }
-    histogram_record(&tally->handshake, now_us - client->since_us);
-    client->since_us = now_us;
+    histogram_record(&tally->measures[info.resumed ? MEASURE_HANDSHAKE_RESUMED : MEASURE_HANDSHAKE_FULL],
+                     now_us - client->attempt->since_us);
+    client->attempt->since_us = now_us;
     client_move(client, CLIENT_PROVING);
-    client->fault = write_message(client, now_us);
+    size_t length = exchange_open(&client->exchange, now_us, party->message);
+    client->fault = send_message(client, length, 0);
+    if (client->fault == ERROR_NONE && exchange_proves_itself(&client->exchange)) {
+        client_opened(client, now_us);
+    }
 }
 
 static void on_data(struct tls_session *tls, const uint8_t *bytes, size_t length)
 {
     struct client *client = container_of(tls, struct client, tls);
     struct client_party *party = client->party;
-    if (client->fault != ERROR_NONE) {
+    if (client->fault != ERROR_NONE || length == 0) {
         return;
     }
-    uint64_t before = message_reader_outstanding(&client->reader);
-    if (message_reader_feed(&client->reader, bytes, length, &party->tally->faults, on_whole_message) != ERROR_NONE) {
+    if (client->state == CLIENT_PROVING && !client->attempt->heard) {
+        client->attempt->heard = 1;
+        histogram_record(&party->tally->measures[MEASURE_FIRST_BYTE], clock_monotonic_us() - client->attempt->since_us);
+    }
+    uint64_t before = exchange_outstanding(&client->exchange);
+    if (exchange_receive(&client->exchange, bytes, length) != ERROR_NONE) {
         client->fault = ERROR_INVALID;
     }
-    party->in_flight -= before - message_reader_outstanding(&client->reader);
+    party->in_flight -= before - exchange_outstanding(&client->exchange);
+    client_update_ready(client);
 }
 
 static void on_end(struct tls_session *tls)
@@ -262,14 +350,15 @@ static void client_begin_tls(struct client *client)
         return;
     }
     uint64_t now_us = clock_monotonic_us();
-    histogram_record(&party->tally->connect, now_us - client->since_us);
-    client->since_us = now_us;
+    histogram_record(&party->tally->measures[MEASURE_CONNECT], now_us - client->attempt->since_us);
+    client->attempt->since_us = now_us;
     client_move(client, CLIENT_HANDSHAKE);
     error = tls_init_client(&client->tls, party->context, party->server_name, &tls_events);
     if (error != ERROR_NONE) {
         client_fail(client, error, 0);
         return;
     }
+    ticket_use(client);
     outbox_begin(&client->outbox, party->scratch);
     client_flush(client, tls_start(&client->tls));
 }
@@ -322,46 +411,110 @@ static void on_ready(struct transport *transport, unsigned events)
     }
 }
 
-void client_init(struct client *client, struct client_party *party, uint32_t number)
+void client_party_init(struct client_party *party)
+{
+    slab_init(&party->attempts, "attempts", sizeof(struct client_attempt));
+}
+
+void client_party_dispose(struct client_party *party)
+{
+    if (party->attempts.name != NULL) {
+        slab_dispose(&party->attempts);
+    }
+}
+
+void client_init(struct client *client, struct client_party *party, const struct exchange_plan *plan,
+                 enum exchange_kind kind, uint32_t number)
 {
     memset(client, 0, sizeof(*client));
     client->party = party;
-    client->number = number;
     client->state = CLIENT_NEW;
     chain_init(&client->outbox.pending);
-    timer_init(&client->deadline, client_deadline_passed);
-    message_reader_init(&client->reader, number, party->message_bytes);
+    exchange_init(&client->exchange, plan, kind, number, on_result);
     party->counts[CLIENT_NEW]++;
 }
 
 void client_start(struct client *client)
 {
     struct client_party *party = client->party;
+    struct exchange *exchange = &client->exchange;
     struct address source;
 
-    party->tally->started++;
+    if (client->state == CLIENT_NEW) {
+        party->tally->started++;
+    }
     client_move(client, CLIENT_CONNECTING);
-    client->since_us = clock_monotonic_us();
-    const struct address *from = dial_source(party->dial, client->number, &source);
+    exchange_init(exchange, exchange->plan, (enum exchange_kind)exchange->kind, exchange->client, on_result);
+    client->peer_ended = 0;
+    client->finished = 0;
+    client->fault = ERROR_NONE;
+    if (!attempt_begin(client, party->opening_timeout_ms)) {
+        client_fail(client, ERROR_NO_MEMORY, 0);
+        return;
+    }
+    client->attempt->since_us = clock_monotonic_us();
+    const struct address *from = dial_source(party->dial, exchange->client, &source);
     enum error_code error = socket_connect(&client->socket, party->loop, from, &party->dial->peer, on_ready);
     if (error != ERROR_NONE) {
         client_fail(client, error, errno);
-        return;
     }
-    scheduler_arm(client_scheduler(client), &client->deadline, party->opening_timeout_ms);
+}
+
+static bool backlog_is_full(struct client *client)
+{
+    if (chain_bytes(&client->outbox.pending) <= CLIENT_BACKLOG_MAX_BYTES) {
+        return false;
+    }
+    client->party->tally->unsent++;
+    return true;
 }
 
 void client_send(struct client *client, uint64_t intended_us)
 {
     struct client_party *party = client->party;
-    assert(client->state == CLIENT_OPEN);
-    if (chain_bytes(&client->outbox.pending) > CLIENT_BACKLOG_MAX_BYTES) {
-        party->tally->unsent++;
+    assert(client->ready);
+    if (backlog_is_full(client)) {
         return;
     }
-    histogram_record(&party->tally->lag, clock_monotonic_us() - intended_us);
+    histogram_record(&party->tally->measures[MEASURE_LAG], clock_monotonic_us() - intended_us);
     outbox_begin(&client->outbox, party->scratch);
-    client_flush(client, write_message(client, intended_us));
+    uint64_t before = exchange_outstanding(&client->exchange);
+    size_t length = exchange_send(&client->exchange, intended_us, party->message);
+    client_flush(client, send_message(client, length, before));
+}
+
+void client_ping(struct client *client, uint64_t intended_us)
+{
+    struct client_party *party = client->party;
+    assert(client->state == CLIENT_OPEN);
+    if (backlog_is_full(client)) {
+        return;
+    }
+    outbox_begin(&client->outbox, party->scratch);
+    uint64_t before = exchange_outstanding(&client->exchange);
+    size_t length = exchange_ping(&client->exchange, intended_us, party->message);
+    client_flush(client, send_message(client, length, before));
+}
+
+void client_drop(struct client *client)
+{
+    struct client_party *party = client->party;
+    uint64_t outstanding = exchange_outstanding(&client->exchange);
+    assert(client->state == CLIENT_OPEN);
+    ticket_keep(client);
+    party->tally->dropped++;
+    party->tally->abandoned += outstanding;
+    party->in_flight -= outstanding;
+    client_release(client, TRANSPORT_CLOSE_RESET);
+    client->returning = 1;
+    client_move(client, CLIENT_DROPPED);
+}
+
+void client_end(struct client *client)
+{
+    if (client->state != CLIENT_CLOSED && client->state != CLIENT_FAILED) {
+        client_close(client);
+    }
 }
 
 void client_finish(struct client *client)
@@ -375,8 +528,12 @@ void client_finish(struct client *client)
         client_close(client);
         return;
     case CLIENT_OPEN:
+        if (!attempt_begin(client, CLIENT_CLOSE_TIMEOUT_MS)) {
+            client->party->tally->ended_other++;
+            client_close(client);
+            return;
+        }
         client_move(client, CLIENT_CLOSING);
-        scheduler_arm(client_scheduler(client), &client->deadline, CLIENT_CLOSE_TIMEOUT_MS);
         outbox_begin(&client->outbox, client->party->scratch);
         client_flush(client, tls_finish(&client->tls));
         return;
@@ -386,7 +543,14 @@ void client_finish(struct client *client)
     }
 }
 
+void client_renew(struct client *client)
+{
+    client_move(client, CLIENT_NEW);
+}
+
 void client_dispose(struct client *client)
 {
     client_release(client, TRANSPORT_CLOSE_RESET);
+    memory_free(client->ticket);
+    client->ticket = NULL;
 }

@@ -1,37 +1,44 @@
 /*
- * One TLS client of the load generator: connects, shakes hands, proves itself by one echo, then sends what it is told
- * and checks what comes back. Clients live in an array of the run's; the party is what they share. One thread.
+ * One TLS client of the load generator: connects, shakes hands, is served for the first time, then sends what it is
+ * told and checks what comes back. A storm drops it and lets it come back, with its ticket if it has one. Clients live
+ * in an array of the worker's; the party is what they share. One thread.
  *
  *   state:  NEW --> CONNECTING --> HANDSHAKE --> PROVING --> OPEN --> CLOSING --> CLOSED
- *                       \--------------\------------\---------\-----> FAILED
+ *                     ^  \--------------\------------\---------|-----> FAILED
+ *                     \--------------------------- DROPPED <---/
+ *
+ * An idle client is this structure and its TLS state; what only an opening or closing one needs is its attempt's.
  */
 #ifndef LOAD_CLIENT_H
 #define LOAD_CLIENT_H
 
 #include "mux/link.h"
 #include "mux/loop.h"
+#include "mux/slab.h"
 #include "mux/socket.h"
 #include "mux/tls.h"
 #include "tests/load/dial.h"
-#include "tests/load/message.h"
+#include "tests/load/exchange.h"
 #include "tests/load/tally.h"
 
 #define CLIENT_BACKLOG_MAX_BYTES 1048576U /* unsent ciphertext of one client; beyond it, its messages are not sent */
 #define CLIENT_CLOSE_TIMEOUT_MS  5000U    /* from close_notify to the server's end */
+#define CLIENT_TICKET_MAX_BYTES  16384U
 
 enum client_state {
     CLIENT_NEW,
     CLIENT_CONNECTING, /* expects the TCP connection */
     CLIENT_HANDSHAKE,  /* expects the end of TLS's handshake */
-    CLIENT_PROVING,    /* expects the first echo */
+    CLIENT_PROVING,    /* expects the service */
     CLIENT_OPEN,
     CLIENT_CLOSING, /* has sent close_notify, expects the server's end */
     CLIENT_CLOSED,
     CLIENT_FAILED,
+    CLIENT_DROPPED, /* by a storm, expects to be started again */
     CLIENT_STATE_COUNT,
 };
 
-/* What all clients of a run share; the pointers belong to the run. */
+/* What all clients of a worker share; the pointers belong to the worker. */
 struct client_party {
     struct loop *loop;
     struct scratch *scratch;
@@ -39,41 +46,72 @@ struct client_party {
     const struct dial *dial;
     const char *server_name;
     struct tally *tally;
-    uint8_t *message; /* room for one message */
-    uint32_t message_bytes;
+    uint8_t *message;     /* exchange_room() bytes */
+    uint8_t *ticket_room; /* CLIENT_TICKET_MAX_BYTES; NULL: tickets are not kept */
+    struct slab attempts; /* of struct client_attempt */
     uint64_t opening_timeout_ms;
+    uint64_t storm_us;                           /* when the storm dropped its clients; 0: not yet */
     uint32_t counts[CLIENT_STATE_COUNT];         /* clients in each state */
-    uint64_t in_flight;                          /* messages sent and not yet back, of clients that have not failed */
+    uint32_t ready;                              /* open clients that could send now */
+    uint64_t in_flight;                          /* sent and not yet answered, of clients that have not failed */
     void (*settled)(struct client_party *party); /* a client has opened, or failed to */
 };
 
+struct client_attempt;
+struct client_ticket;
+
 struct client {
     struct client_party *party;
-    struct socket_transport socket; /* closed in NEW, CLOSED and FAILED */
-    struct tls_session tls;         /* disposed in NEW, CONNECTING, CLOSED and FAILED */
+    struct socket_transport socket; /* closed in NEW, CLOSED, FAILED and DROPPED */
+    struct tls_session tls;         /* disposed in these and in CONNECTING */
     struct outbox outbox;
-    struct timer deadline;
-    struct message_reader reader;
-    uint64_t since_us; /* when the present step of opening began */
-    uint32_t number;
+    struct client_attempt *attempt; /* NULL but while CONNECTING to PROVING and CLOSING */
+    struct client_ticket *ticket;   /* for the next connection; NULL: none */
+    struct exchange exchange;
+    enum error_code fault; /* noted by an event of TLS, acted upon after it */
     uint8_t state;         /* enum client_state */
     uint8_t peer_ended;    /* close_notify has come */
     uint8_t finished;      /* FIN is sent */
-    enum error_code fault; /* noted by an event of TLS, acted upon after it */
+    uint8_t ready;         /* counted in party->ready */
+    uint8_t returning;     /* was dropped, and comes back */
 };
 
-/* Prepares; counts as CLIENT_NEW. */
-void client_init(struct client *client, struct client_party *party, uint32_t number);
+_Static_assert(sizeof(struct client) <= 256, "a client is small: there may be half a million");
 
-/* NEW: connects. It may have failed when this returns. */
+/* Prepares a party whose pointers and limits are set. */
+void client_party_init(struct client_party *party);
+void client_party_dispose(struct client_party *party);
+
+/* Prepares; counts as CLIENT_NEW. */
+void client_init(struct client *client, struct client_party *party, const struct exchange_plan *plan,
+                 enum exchange_kind kind, uint32_t number);
+
+/* NEW or DROPPED: connects. It may have failed when this returns. */
 void client_start(struct client *client);
 
-/* OPEN: sends the next message; its latency counts from `intended_us`. The client may have failed when this returns. */
+/* May it send now? Then: sends the next message; its latency counts from `intended_us`. The client may have failed when
+ * this returns. */
+static inline bool client_may_send(const struct client *client)
+{
+    return client->ready != 0;
+}
 void client_send(struct client *client, uint64_t intended_us);
 
-/* OPEN: sends close_notify and FIN and waits for the server's end. In any state before, and in CLOSING, it is closed at
- * once. No effect afterwards. */
+/* OPEN and of EXCHANGE_ECHO: sends a keep-alive ping. */
+void client_ping(struct client *client, uint64_t intended_us);
+
+/* OPEN: cuts the connection as an outage would, with a reset. The client waits to be started again. */
+void client_drop(struct client *client);
+
+/* OPEN: sends close_notify and FIN and waits for the server's end. In any state before, in CLOSING and in DROPPED, it
+ * is closed at once. No effect afterwards. Not from within an event of this client. */
 void client_finish(struct client *client);
+
+/* Ends at once, in good order; CLOSED or FAILED stay what they are. Not from within an event of this client. */
+void client_end(struct client *client);
+
+/* CLOSED or FAILED: as new. */
+void client_renew(struct client *client);
 
 /* Releases everything at once, whatever the state; counts nothing. */
 void client_dispose(struct client *client);

@@ -12,40 +12,53 @@
 
 #include "mux/process.h"
 
-#define FILES_SPARE 16U /* the JSON file, the wait file, libraries' own */
+#define FILES_SPARE         96U   /* loop, timers, probes, the files that are written, libraries' own */
+#define CLIENT_MEMORY_BYTES 5600U /* the least for one: about 4.6 KB in the kernel, 1 KB here */
 
-enum error_code dial_init(struct dial *dial, const struct address *peer, const char *sources)
+/* Reads one block of `length` bytes. */
+static enum error_code read_block(const char *block_text, size_t length, struct dial_block *block)
 {
-    *dial = (struct dial){.peer = *peer};
-    if (sources == NULL) {
-        return ERROR_NONE;
-    }
-    char text[INET_ADDRSTRLEN];
-    const char *slash = strchr(sources, '/');
-    size_t length = slash == NULL ? strlen(sources) : (size_t)(slash - sources);
+    char text[INET_ADDRSTRLEN + 4];
     struct in_addr ip;
     if (length >= sizeof(text)) {
         return ERROR_INVALID;
     }
-    memcpy(text, sources, length);
+    memcpy(text, block_text, length);
     text[length] = '\0';
-    if (inet_pton(AF_INET, text, &ip) != 1) {
-        return ERROR_INVALID;
-    }
     unsigned long prefix = 32;
+    char *slash = strchr(text, '/');
     if (slash != NULL) {
         char *end = NULL;
+        *slash = '\0';
         prefix = strtoul(slash + 1, &end, 10);
         if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || prefix < 8 || prefix > 32) {
             return ERROR_INVALID;
         }
     }
-    uint32_t block = (uint32_t)(1ULL << (32 - prefix));
-    dial->source_first = ntohl(ip.s_addr) & ~(block - 1);
-    dial->source_count = block;
-    if (block > 2) {
-        dial->source_first++;
-        dial->source_count -= 2;
+    if (inet_pton(AF_INET, text, &ip) != 1) {
+        return ERROR_INVALID;
+    }
+    uint32_t count = (uint32_t)(1ULL << (32 - prefix));
+    *block = (struct dial_block){.first = ntohl(ip.s_addr) & ~(count - 1), .count = count};
+    if (count > 2) {
+        block->first++;
+        block->count -= 2;
+    }
+    return ERROR_NONE;
+}
+
+enum error_code dial_init(struct dial *dial, const struct address *peer, const char *sources)
+{
+    *dial = (struct dial){.peer = *peer};
+    while (sources != NULL) {
+        const char *comma = strchr(sources, ',');
+        size_t length = comma == NULL ? strlen(sources) : (size_t)(comma - sources);
+        if (dial->block_count == DIAL_BLOCKS_MAX ||
+            read_block(sources, length, &dial->blocks[dial->block_count]) != ERROR_NONE) {
+            return ERROR_INVALID;
+        }
+        dial->source_count += dial->blocks[dial->block_count++].count;
+        sources = comma == NULL ? NULL : comma + 1;
     }
     return ERROR_NONE;
 }
@@ -55,9 +68,15 @@ const struct address *dial_source(const struct dial *dial, uint32_t client, stru
     if (dial->source_count == 0) {
         return NULL;
     }
+    uint32_t number = client % dial->source_count;
+    const struct dial_block *block = dial->blocks;
+    while (number >= block->count) {
+        number -= block->count;
+        block++;
+    }
     *source = (struct address){.length = sizeof(source->u.ip4)};
     source->u.ip4.sin_family = AF_INET;
-    source->u.ip4.sin_addr.s_addr = htonl(dial->source_first + client % dial->source_count);
+    source->u.ip4.sin_addr.s_addr = htonl(block->first + number);
     return source;
 }
 
@@ -92,32 +111,71 @@ static uint64_t ports_per_source(void)
     return high - low + 1;
 }
 
-enum error_code dial_check(const struct dial *dial, uint32_t clients, char *fault, size_t capacity)
+/* Memory that can be had without pushing anything out, in bytes; UINT64_MAX when nobody knows. */
+static uint64_t memory_available(void)
+{
+    unsigned long long kilobytes = 0;
+    uint64_t bytes = UINT64_MAX;
+    char line[128];
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "MemAvailable: %llu", &kilobytes) == 1) {
+            bytes = (uint64_t)kilobytes * 1024U;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return bytes;
+}
+
+static enum error_code check_files(uint32_t clients, uint32_t processes, char *fault, size_t capacity)
 {
     uint64_t limit = process_raise_files();
-    uint64_t needed = clients + files_open() + FILES_SPARE;
-    if (needed > limit) {
-        snprintf(fault, capacity, "%u clients need %llu open files, the limit is %llu (ulimit -n)", clients,
-                 (unsigned long long)needed, (unsigned long long)limit);
+    uint64_t spare = files_open() + FILES_SPARE;
+    uint64_t needed = (clients + processes - 1) / processes + spare;
+    if (needed <= limit) {
+        return ERROR_NONE;
+    }
+    if (limit <= spare) {
+        snprintf(fault, capacity, "the limit of %llu open files leaves none for clients (ulimit -n)",
+                 (unsigned long long)limit);
         return ERROR_LIMIT;
     }
+    snprintf(fault, capacity,
+             "%u clients in %u process%s need %llu open files each, the limit is %llu: raise it (ulimit -n), or give "
+             "--processes %llu",
+             clients, processes, processes == 1 ? "" : "es", (unsigned long long)needed, (unsigned long long)limit,
+             (unsigned long long)((clients + limit - spare - 1) / (limit - spare)));
+    return ERROR_LIMIT;
+}
+
+static enum error_code check_ports(const struct dial *dial, uint32_t clients, char *fault, size_t capacity)
+{
     uint64_t ports = ports_per_source();
     uint64_t sources = dial->source_count == 0 ? 1 : dial->source_count;
-    if (clients > ports * sources) {
-        snprintf(fault, capacity,
-                 "%u clients need as many ports; there are %llu per source address (net.ipv4.ip_local_port_range): "
-                 "give %llu or more addresses with --source-addresses",
-                 clients, (unsigned long long)ports, (unsigned long long)((clients + ports - 1) / ports));
-        return ERROR_LIMIT;
+    if (clients <= ports * sources) {
+        return ERROR_NONE;
     }
-    /* The first and the last address stand for all of them. */
-    for (uint32_t end = 0; end < 2 && dial->source_count > 0; end++) {
-        struct address source;
-        (void)dial_source(dial, end * (dial->source_count - 1), &source);
+    snprintf(fault, capacity,
+             "%u clients need as many ports; there are %llu per source address (net.ipv4.ip_local_port_range): "
+             "give %llu or more addresses with --source-addresses",
+             clients, (unsigned long long)ports, (unsigned long long)((clients + ports - 1) / ports));
+    return ERROR_LIMIT;
+}
+
+/* The first and the last address of each block stand for all of them. */
+static enum error_code check_block(const struct dial_block *block, char *fault, size_t capacity)
+{
+    for (uint32_t end = 0; end < 2; end++) {
+        struct address source = {.length = sizeof(source.u.ip4)};
+        char text[ADDRESS_TEXT_MAX];
+        source.u.ip4.sin_family = AF_INET;
+        source.u.ip4.sin_addr.s_addr = htonl(block->first + end * (block->count - 1));
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0 || bind(fd, &source.u.any, source.length) != 0) {
-            snprintf(fault, capacity, "--source-addresses: %s address of the block cannot be used: %s",
-                     end == 0 ? "the first" : "the last", strerror(errno));
+            snprintf(fault, capacity, "--source-addresses: %s cannot be used: %s", address_format(&source, text),
+                     strerror(errno));
             if (fd >= 0) {
                 close(fd);
             }
@@ -126,4 +184,25 @@ enum error_code dial_check(const struct dial *dial, uint32_t clients, char *faul
         close(fd);
     }
     return ERROR_NONE;
+}
+
+enum error_code dial_check(const struct dial *dial, uint32_t clients, uint32_t processes, char *fault, size_t capacity)
+{
+    enum error_code error = check_files(clients, processes, fault, capacity);
+    if (error == ERROR_NONE) {
+        error = check_ports(dial, clients, fault, capacity);
+    }
+    for (uint32_t i = 0; i < dial->block_count && error == ERROR_NONE; i++) {
+        error = check_block(&dial->blocks[i], fault, capacity);
+    }
+    uint64_t available = memory_available();
+    if (error == ERROR_NONE && (uint64_t)clients * CLIENT_MEMORY_BYTES > available) {
+        snprintf(fault, capacity,
+                 "%u clients need at least %llu MB of memory with their sockets, %llu MB are available: spread the "
+                 "clients over more machines",
+                 clients, (unsigned long long)clients * CLIENT_MEMORY_BYTES / 1000000U,
+                 (unsigned long long)available / 1000000U);
+        return ERROR_LIMIT;
+    }
+    return error;
 }

@@ -7,6 +7,7 @@
 #define LOAD_HISTOGRAM_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 #define HISTOGRAM_LINEAR     256U /* values below this have a bucket each */
 #define HISTOGRAM_PER_OCTAVE 128U /* buckets between a power of two and the next */
@@ -31,7 +32,17 @@ void histogram_record(struct histogram *histogram, uint64_t value);
  * its bucket, but never above the largest. 0 when empty. `quantile` above HISTOGRAM_WHOLE counts as HISTOGRAM_WHOLE. */
 uint64_t histogram_quantile(const struct histogram *histogram, uint32_t quantile);
 
+/* The same by rank: the value that `rank` values (from 1) do not exceed. 0 when fewer have been recorded. */
+uint64_t histogram_at_rank(const struct histogram *histogram, uint64_t rank);
+
 /* 0 when empty. */
 uint64_t histogram_mean(const struct histogram *histogram);
+
+/* Adds all values of `from`. */
+void histogram_add(struct histogram *into, const struct histogram *from);
+
+/* Writes the percentile distribution as text in the format of HdrHistogram's outputPercentileDistribution (.hgrm), with
+ * values divided by `unit` (1000: milliseconds from microseconds). Errors show in ferror(file). */
+void histogram_write_percentiles(const struct histogram *histogram, double unit, FILE *file);
 
 #endif

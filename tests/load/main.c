@@ -1,6 +1,6 @@
 /*
- * trunkline-load: opens TLS clients against an echo service behind a relay, measures them honestly, and checks every
- * byte. One thread, one loop; docs and options in options.c.
+ * trunkline-load: opens TLS clients against a service behind a relay, measures them honestly, and checks every byte. A
+ * conductor process and one process per --processes; docs in options.c and the manual page.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -8,28 +8,50 @@
 
 #include "mux/memory.h"
 #include "tests/load/report.h"
+#include "tests/load/verdict.h"
 
 enum load_exit {
     LOAD_EXIT_PASSED = 0,
     LOAD_EXIT_FAILED = 1,
     LOAD_EXIT_USAGE = 2,
     LOAD_EXIT_NOT_STARTED = 3,
+    LOAD_EXIT_BOTTLENECK = 4,
 };
 
-static int run_and_report(const struct load_options *options, struct tally *tally)
+struct tallies {
+    struct tally clients;
+    struct tally probe;
+};
+
+static int not_written(const char *path)
 {
-    char fault[640];
-    enum error_code error = run_load(options, tally, options->progress ? report_progress : NULL, fault, sizeof(fault));
+    fprintf(stderr, "trunkline-load: %s: %s\n", path, strerror(errno));
+    return LOAD_EXIT_FAILED;
+}
+
+static int run_and_report(const struct load_options *options, struct tally *tally, struct tally *probe)
+{
+    char fault[BOARD_FAULT_BYTES];
+    struct verdict_bottleneck bottleneck;
+    enum error_code error =
+        fleet_run(options, tally, probe, options->progress ? report_progress : NULL, fault, sizeof(fault));
     if (error != ERROR_NONE) {
         fprintf(stderr, "trunkline-load: %s\n", fault);
         return LOAD_EXIT_NOT_STARTED;
     }
-    report_table(options, tally);
-    if (options->json != NULL && report_json(options, tally, options->json) != ERROR_NONE) {
-        fprintf(stderr, "trunkline-load: %s: %s\n", options->json, strerror(errno));
-        return LOAD_EXIT_FAILED;
+    report_table(options, tally, probe);
+    if (options->json != NULL && report_json(options, tally, probe, options->json) != ERROR_NONE) {
+        return not_written(options->json);
     }
-    return report_passed(options, tally) ? LOAD_EXIT_PASSED : LOAD_EXIT_FAILED;
+    if (options->histogram != NULL &&
+        report_histogram(tally, options->histogram_of, options->histogram) != ERROR_NONE) {
+        return not_written(options->histogram);
+    }
+    if (verdict_bottleneck(tally, &bottleneck)) {
+        return LOAD_EXIT_BOTTLENECK;
+    }
+    bool passed = verdict_served(options, tally) && verdict_probe(options, probe);
+    return passed ? LOAD_EXIT_PASSED : LOAD_EXIT_FAILED;
 }
 
 int main(int argc, char **argv)
@@ -39,17 +61,14 @@ int main(int argc, char **argv)
     if (verdict != LOAD_RUN) {
         return verdict == LOAD_DONE ? LOAD_EXIT_PASSED : LOAD_EXIT_USAGE;
     }
-    struct tally *tally = memory_zalloc(sizeof(*tally));
-    if (tally == NULL) {
+    struct tallies *tallies = memory_alloc(sizeof(*tallies));
+    if (tallies == NULL) {
         fputs("trunkline-load: out of memory\n", stderr);
         return LOAD_EXIT_NOT_STARTED;
     }
-    histogram_init(&tally->connect);
-    histogram_init(&tally->handshake);
-    histogram_init(&tally->first_echo);
-    histogram_init(&tally->echo);
-    histogram_init(&tally->lag);
-    int status = run_and_report(&options, tally);
-    memory_free(tally);
+    tally_init(&tallies->clients);
+    tally_init(&tallies->probe);
+    int status = run_and_report(&options, &tallies->clients, &tallies->probe);
+    memory_free(tallies);
     return status;
 }

@@ -86,11 +86,13 @@ static enum error_code judge_header(struct message_reader *reader, struct messag
 {
     const uint8_t *header = reader->header;
     reader->sequence = get(header + AT_SEQUENCE, 8);
+    uint32_t size = (uint32_t)get(header + AT_SIZE, 4);
     if (get(header + AT_CHECK, 8) != check_value(header) || get(header + AT_CLIENT, 4) != reader->client ||
-        get(header + AT_SIZE, 4) != reader->size || reader->sequence >= reader->sent) {
+        (size != reader->size && size != MESSAGE_HEADER_BYTES) || reader->sequence >= reader->sent) {
         faults->broken++;
         return ERROR_INVALID;
     }
+    reader->present = size;
     reader->altered = 0;
     return ERROR_NONE;
 }
@@ -130,7 +132,7 @@ static void judge_message(struct message_reader *reader, struct message_faults *
         const struct message message = {.sequence = reader->sequence,
                                         .intended_us = get(reader->header + AT_INTENDED, 8),
                                         .client = reader->client,
-                                        .size = reader->size};
+                                        .size = reader->present};
         whole(reader, &message);
     }
 }
@@ -140,7 +142,7 @@ enum error_code message_reader_feed(struct message_reader *reader, const uint8_t
 {
     while (length > 0) {
         bool in_header = reader->offset < MESSAGE_HEADER_BYTES;
-        uint32_t left = (in_header ? MESSAGE_HEADER_BYTES : reader->size) - reader->offset;
+        uint32_t left = (in_header ? MESSAGE_HEADER_BYTES : reader->present) - reader->offset;
         uint32_t count = length < left ? (uint32_t)length : left;
         if (in_header) {
             memcpy(reader->header + reader->offset, bytes, count);
@@ -157,7 +159,7 @@ enum error_code message_reader_feed(struct message_reader *reader, const uint8_t
                 return error;
             }
         }
-        if (reader->offset == reader->size) {
+        if (reader->offset >= MESSAGE_HEADER_BYTES && reader->offset == reader->present) {
             judge_message(reader, faults, whole);
         }
     }

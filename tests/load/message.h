@@ -40,9 +40,10 @@ struct message_reader {
     uint64_t expected; /* the sequence that should come next */
     uint64_t sequence; /* of the message being read */
     uint32_t client;
-    uint32_t size;   /* of every message */
-    uint32_t offset; /* bytes of the present message that have come */
-    uint8_t altered; /* a byte of it was wrong */
+    uint32_t size;    /* of every message; those of MESSAGE_HEADER_BYTES (pings) may come between */
+    uint32_t present; /* size of the present message, once its header has come */
+    uint32_t offset;  /* bytes of the present message that have come */
+    uint8_t altered;  /* a byte of it was wrong */
     uint8_t header[MESSAGE_HEADER_BYTES];
 };
 

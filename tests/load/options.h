@@ -7,32 +7,64 @@
 #include <stdint.h>
 
 #include "mux/address.h"
+#include "tests/load/exchange.h"
+#include "tests/load/tally.h"
 
-#define LOAD_ALPN_MAX    8U /* --alpn may be given so often */
-#define LOAD_CLIENTS_MAX 10000000U
-#define LOAD_RATE_MAX    10000000U /* per second: connections, messages */
-#define LOAD_SECONDS_MAX 1000000U  /* --duration, --hold */
+#define LOAD_ALPN_MAX      8U /* --alpn may be given so often */
+#define LOAD_TRAFFIC_MAX   16U
+#define LOAD_CLIENTS_MAX   10000000U
+#define LOAD_RATE_MAX      10000000U /* per second: connections, messages */
+#define LOAD_SECONDS_MAX   1000000U  /* --duration, --hold */
+#define LOAD_PATH_MAX      1024U     /* bytes of --path and of the path of --probe */
+#define LOAD_PROCESSES_MAX 256U
+
+/* --probe https://HOST[:PORT][/PATH] */
+struct load_url {
+    const char *text; /* NULL: none */
+    const char *path;
+    char authority[264]; /* of the Host field */
+    char host[256];      /* SNI, and the name that the certificate must bear */
+    struct address peer;
+};
 
 struct load_options {
     const char *connect_text;
     const char *server_name; /* default: the host of --connect */
     const char *ca;          /* NULL: the server is not authenticated */
     const char *json;        /* NULL: none */
+    const char *histogram;   /* file; NULL: none */
     const char *wait_file;   /* NULL: none */
-    const char *sources;     /* CIDR; NULL: the system chooses */
+    const char *sources;     /* CIDR blocks; NULL: the system chooses */
+    const char *path;        /* HTTP; begins with a slash */
     const char *alpn[LOAD_ALPN_MAX];
     char host[256]; /* of --connect */
     struct address peer;
+    struct load_url probe;
     uint64_t duration_ms;
     uint64_t hold_ms;
-    uint64_t timeout_ms; /* from connect() to the first echo; and for echoes after the traffic */
+    uint64_t timeout_ms;       /* from connect() to the service; and for answers after the traffic */
+    uint64_t ping_interval_ms; /* 0: no pings */
+    uint64_t storm_at_ms;      /* of the traffic */
+    uint64_t jitter_ms;        /* 0: all come back at once */
     uint32_t alpn_count;
+    uint32_t processes;
     uint32_t clients;
     uint32_t rate; /* new connections per second */
     uint32_t messages_per_second;
-    uint32_t size;        /* bytes of a message */
-    uint32_t opening_max; /* clients that may be between connect() and their first echo */
+    uint32_t size;          /* bytes of a message */
+    uint32_t opening_max;   /* clients that may be between connect() and the service */
+    uint32_t status;        /* HTTP: that answers must have */
+    uint32_t length;        /* HTTP: of their bodies, when length_given */
+    uint32_t storm_percent; /* 0: no storm */
+    uint32_t probe_rate;    /* per second */
+    uint32_t traffic_count;
+    enum exchange_kind traffic[LOAD_TRAFFIC_MAX]; /* client number n is of the kind n mod traffic_count */
+    enum measure histogram_of;
+    bool histogram_of_given;
     bool hold_given;
+    bool length_given;
+    bool resume;
+    bool random; /* who sends next is drawn by lot */
     bool progress;
 };
 
@@ -43,5 +75,8 @@ enum load_verdict {
 };
 
 enum load_verdict load_options_read(struct load_options *options, int argc, char *const *argv);
+
+/* "echo"; static. */
+const char *load_traffic_name(enum exchange_kind kind);
 
 #endif

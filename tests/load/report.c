@@ -1,7 +1,6 @@
-/* See report.h. Plain printf; numbers are grouped by thousands for people and bare in JSON. */
+/* The live line and the table of report.h. Plain printf; numbers are grouped by thousands. */
 #include "tests/load/report.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,25 +8,22 @@
 #include <unistd.h>
 
 #include "mux/clock.h"
+#include "tests/load/verdict.h"
 
 #define NUMBER_TEXT 32
 
-static const struct {
-    const char *name;
-    uint32_t quantile;
-} quantiles[] = {{"p50", 50000}, {"p90", 90000}, {"p99", 99000}, {"p99_9", 99900}};
-
-#define QUANTILE_COUNT (sizeof(quantiles) / sizeof(quantiles[0]))
+const struct report_quantile report_quantiles[REPORT_QUANTILES] = {
+    {"p50", 50000}, {"p90", 90000}, {"p99", 99000}, {"p99_9", 99900}};
 
 static const char *const phase_names[RUN_PHASE_COUNT] = {
-    [RUN_RAMP] = "ramp",        [RUN_HOLD] = "hold",       [RUN_TRAFFIC] = "traffic",
-    [RUN_LAST_ECHOES] = "tail", [RUN_CLOSING] = "closing", [RUN_OVER] = "over",
+    [RUN_NOTHING] = "start",   [RUN_PREPARE] = "start", [RUN_RAMP] = "ramp",       [RUN_HOLD] = "hold",
+    [RUN_TRAFFIC] = "traffic", [RUN_TAIL] = "tail",     [RUN_CLOSING] = "closing", [RUN_OVER] = "over",
 };
 
-static const char *const stage_keys[CLIENT_STAGE_COUNT] = {
+const char *const report_stage_keys[CLIENT_STAGE_COUNT] = {
     [CLIENT_STAGE_CONNECT] = "connect",
     [CLIENT_STAGE_HANDSHAKE] = "handshake",
-    [CLIENT_STAGE_FIRST_ECHO] = "first_echo",
+    [CLIENT_STAGE_FIRST_BYTE] = "first_byte",
     [CLIENT_STAGE_OPEN] = "open",
 };
 
@@ -60,39 +56,35 @@ static double per_second(uint64_t count, uint64_t us)
     return us == 0 ? 0.0 : (double)count * 1e6 / (double)us;
 }
 
-/* Messages that were due in the traffic phase and went out. */
-static uint64_t traffic_sent(const struct tally *tally)
+static void progress_text(const struct fleet_snapshot *snapshot, char *text, size_t capacity)
 {
-    return tally->lag.count;
-}
-
-static void progress_text(const struct run_snapshot *snapshot, char *text, size_t capacity)
-{
-    const struct tally *tally = snapshot->tally;
     char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT], d[NUMBER_TEXT];
     const char *name = phase_names[snapshot->phase];
     double seconds = (double)snapshot->elapsed_ms / 1000.0;
+    int length = 0;
     switch (snapshot->phase) {
     case RUN_RAMP:
-        snprintf(text, capacity, "%-8s %5.1f s  %s of %s clients open  %u opening  %s failed", name, seconds,
-                 grouped(tally->opened, a), grouped(snapshot->options->clients, b), snapshot->opening,
-                 grouped(tally->failed, c));
-        return;
+        length = snprintf(text, capacity, "%-8s %5.1f s  %s of %s clients open  %" PRIu64 " opening", name, seconds,
+                          grouped(snapshot->opened, a), grouped(snapshot->options->clients, b), snapshot->opening);
+        break;
     case RUN_TRAFFIC:
-    case RUN_LAST_ECHOES:
-        snprintf(text, capacity, "%-8s %5.1f s  %s sent  %s in flight  p50 %s ms  p99 %s ms  %" PRIu64 " failed", name,
-                 seconds, grouped(traffic_sent(tally), a), grouped(snapshot->in_flight, b),
-                 milliseconds(histogram_quantile(&tally->echo, 50000), c),
-                 milliseconds(histogram_quantile(&tally->echo, 99000), d), tally->failed);
-        return;
+    case RUN_TAIL:
+        length =
+            snprintf(text, capacity, "%-8s %5.1f s  %s open  %s sent  %s in flight  p50 %s ms  p99 %s ms", name,
+                     seconds, grouped(snapshot->open, a), grouped(snapshot->sent, b), grouped(snapshot->in_flight, c),
+                     milliseconds(snapshot->p50_us, d), milliseconds(snapshot->p99_us, (char[NUMBER_TEXT]){0}));
+        break;
     default:
-        snprintf(text, capacity, "%-8s %5.1f s  %s clients open  %s failed", name, seconds,
-                 grouped(snapshot->open + snapshot->closing, a), grouped(tally->failed, b));
-        return;
+        length = snprintf(text, capacity, "%-8s %5.1f s  %s clients open", name, seconds,
+                          grouped(snapshot->open + snapshot->closing, a));
+        break;
+    }
+    if (length > 0 && (size_t)length < capacity) {
+        snprintf(text + length, capacity - (size_t)length, "  %s failed", grouped(snapshot->failed, a));
     }
 }
 
-void report_progress(const struct run_snapshot *snapshot, bool final)
+void report_progress(const struct fleet_snapshot *snapshot, bool final)
 {
     static uint64_t last_line_us; /* there is one progress line per process */
     bool terminal = isatty(STDERR_FILENO) == 1;
@@ -114,28 +106,15 @@ void report_progress(const struct run_snapshot *snapshot, bool final)
     fflush(stderr);
 }
 
-static bool generator_was_late(const struct tally *tally)
-{
-    return histogram_quantile(&tally->lag, 99000) > REPORT_LAG_P99_MAX_US;
-}
-
-bool report_passed(const struct load_options *options, const struct tally *tally)
-{
-    const struct message_faults *faults = &tally->faults;
-    return tally->opened == options->clients && tally->failed == 0 && tally->unanswered == 0 && tally->unsent == 0 &&
-           faults->missing == 0 && faults->repeated == 0 && faults->altered == 0 && faults->broken == 0 &&
-           !tally->interrupted && !tally->cut_short && !generator_was_late(tally);
-}
-
 static void table_row(const char *name, const struct histogram *histogram)
 {
     char text[NUMBER_TEXT];
     if (histogram->count == 0) {
         return;
     }
-    printf("  %-13s %11s", name, grouped(histogram->count, text));
-    for (size_t i = 0; i < QUANTILE_COUNT; i++) {
-        printf(" %9s", milliseconds(histogram_quantile(histogram, quantiles[i].quantile), text));
+    printf("  %-18s %10s", name, grouped(histogram->count, text));
+    for (size_t i = 0; i < REPORT_QUANTILES; i++) {
+        printf(" %9s", milliseconds(histogram_quantile(histogram, report_quantiles[i].quantile), text));
     }
     printf(" %9s\n", milliseconds(histogram->largest, text));
 }
@@ -145,7 +124,7 @@ static void table_failures(const struct tally *tally)
     static const char *const stages[CLIENT_STAGE_COUNT] = {
         [CLIENT_STAGE_CONNECT] = "connecting",
         [CLIENT_STAGE_HANDSHAKE] = "in the handshake",
-        [CLIENT_STAGE_FIRST_ECHO] = "before the first echo",
+        [CLIENT_STAGE_FIRST_BYTE] = "before the service answered",
         [CLIENT_STAGE_OPEN] = "while open",
     };
     for (int stage = 0; stage < CLIENT_STAGE_COUNT; stage++) {
@@ -167,29 +146,36 @@ static void reason(const char *what, uint64_t count)
     }
 }
 
-static void table_verdict(const struct load_options *options, const struct tally *tally)
+static void table_bottleneck(const struct tally *tally, const struct verdict_bottleneck *bottleneck)
 {
     char text[NUMBER_TEXT];
-    if (report_passed(options, tally)) {
-        printf("\n  PASSED        every client was served, every byte came back once and in order\n");
-        return;
+    printf("                the generator itself was the bottleneck: its figures say more of this machine than of "
+           "the server\n");
+    if (bottleneck->late) {
+        printf(
+            "                it fell behind its own schedule (p99 %s ms late): give --processes, or fewer messages\n",
+            milliseconds(histogram_quantile(&tally->measures[MEASURE_LAG], 99000), text));
     }
-    printf("\n  FAILED\n");
+    reason("clients that found no free port (--source-addresses)", bottleneck->out_of_ports);
+    reason("clients that found no free file (--processes, ulimit -n)", bottleneck->out_of_files);
+    reason("clients for whom there was no memory", bottleneck->out_of_memory);
+}
+
+static void table_faults(const struct tally *tally)
+{
     reason("clients that failed", tally->failed);
     if (tally->failed > 0) {
         printf("                the first was %s\n", tally->first_failure);
     }
+    reason("clients that did not come back after the storm", tally->dropped - tally->returned);
     reason("messages lost between others", tally->faults.missing);
     reason("messages that came twice or out of order", tally->faults.repeated);
     reason("messages that came back with altered bytes", tally->faults.altered);
     reason("streams that came back with their framing destroyed", tally->faults.broken);
-    reason("messages that never came back", tally->unanswered);
-    reason("messages that could not be sent, as the server did not read", tally->unsent);
-    if (generator_was_late(tally)) {
-        printf("                the generator fell behind its own schedule (p99 %s ms late):\n"
-               "                its latencies say more of this machine than of the server\n",
-               milliseconds(histogram_quantile(&tally->lag, 99000), text));
-    }
+    reason("messages and requests that were never answered", tally->unanswered);
+    reason("messages and requests that could not be sent, as the server did not read or answer", tally->unsent);
+    reason("HTTP answers with a wrong status", tally->wrong_status);
+    reason("HTTP answers of a wrong length", tally->wrong_length);
     if (tally->interrupted) {
         printf("                the run was interrupted\n");
     } else if (tally->cut_short) {
@@ -197,14 +183,54 @@ static void table_verdict(const struct load_options *options, const struct tally
     }
 }
 
-static double own_cpu_seconds(void)
+static void table_probe_faults(const struct tally *probe)
+{
+    reason("probes that failed", probe->failed);
+    if (probe->failed > 0) {
+        printf("                the first was %s\n", probe->first_failure);
+    }
+    reason("probes that could not start, as too many were under way", probe->unsent);
+    reason("probes that got an answer of status 500 or above", probe->wrong_status);
+    if (probe->opened == 0) {
+        printf("                no probe was served\n");
+    }
+}
+
+static void table_verdict(const struct load_options *options, const struct tally *tally, const struct tally *probe)
+{
+    struct verdict_bottleneck bottleneck;
+    bool limited = verdict_bottleneck(tally, &bottleneck);
+    bool served = verdict_served(options, tally);
+    bool probed = verdict_probe(options, probe);
+    if (served && probed && !limited) {
+        printf("\n  PASSED        every client was served, every byte came once and in order\n");
+        return;
+    }
+    printf("\n  FAILED\n");
+    if (limited) {
+        table_bottleneck(tally, &bottleneck);
+    }
+    if (!served) {
+        table_faults(tally);
+    }
+    if (!probed) {
+        table_probe_faults(probe);
+    }
+}
+
+static double usage_seconds(int who)
 {
     struct rusage usage;
-    if (getrusage(RUSAGE_SELF, &usage) != 0) {
+    if (getrusage(who, &usage) != 0) {
         return 0.0;
     }
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+double report_cpu_seconds(void)
+{
+    return usage_seconds(RUSAGE_SELF) + usage_seconds(RUSAGE_CHILDREN);
 }
 
 static const char *tls_text(uint16_t version)
@@ -212,99 +238,95 @@ static const char *tls_text(uint16_t version)
     return version == 0x0304 ? "TLS 1.3" : (version == 0x0303 ? "TLS 1.2" : "no TLS connection");
 }
 
-void report_table(const struct load_options *options, const struct tally *tally)
+static void table_storm(const struct load_options *options, const struct tally *tally)
+{
+    static const uint32_t percents[] = {50, 90, 99, 100};
+    char text[NUMBER_TEXT];
+    if (options->storm_percent == 0) {
+        return;
+    }
+    printf("  storm         %s clients dropped at once, back:", grouped(tally->dropped, text));
+    for (size_t i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
+        uint64_t back_us = verdict_back_us(tally, percents[i]);
+        if (back_us == UINT64_MAX) {
+            printf("%s %" PRIu32 " %% never", i == 0 ? "" : ",", percents[i]);
+        } else {
+            printf("%s %" PRIu32 " %% in %.2f s", i == 0 ? "" : ",", percents[i], (double)back_us / 1e6);
+        }
+    }
+    printf("\n");
+}
+
+static void table_traffic(const struct load_options *options, const struct tally *tally)
 {
     char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT];
+    uint64_t in_traffic = tally->measures[MEASURE_LAG].count;
+    if (tally->sent > 0) {
+        printf("  messages      %s sent, %s echoed, of %u bytes\n", grouped(tally->sent, a), grouped(tally->echoed, b),
+               options->size);
+    }
+    if (tally->delivered > 0) {
+        printf("  delivered     %s messages of %u bytes, one way\n", grouped(tally->delivered, a), options->size);
+    }
+    if (tally->requests > 0) {
+        printf("  requests      %s sent, %s answered well\n", grouped(tally->requests, a), grouped(tally->answered, b));
+    }
+    printf("  bytes         %s up, %s down", grouped(tally->bytes_up, a), grouped(tally->bytes_down, b));
+    if (in_traffic > 0) {
+        printf("; %s messages or requests on schedule, %.0f/s", grouped(in_traffic, c),
+               per_second(in_traffic, tally->traffic_us));
+    }
+    printf("\n");
+}
+
+static void table_clients(const struct load_options *options, const struct tally *tally)
+{
+    char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT];
+    uint64_t full = tally->measures[MEASURE_HANDSHAKE_FULL].count;
+    uint64_t resumed = tally->measures[MEASURE_HANDSHAKE_RESUMED].count;
     printf("\n  %s, %s, %s\n\n", options->connect_text, tls_text(tally->tls_version),
            options->ca != NULL ? "certificate verified" : "certificate not verified");
     printf("  clients       %s of %s open after %.1f s (%.0f/s), %s failed\n", grouped(tally->opened, a),
            grouped(options->clients, b), (double)tally->ramp_us / 1e6, per_second(tally->opened, tally->ramp_us),
            grouped(tally->failed, c));
-    if (tally->traffic_us > 0) {
-        printf("  messages      %s sent, %s echoed, of %u bytes, %.0f/s\n", grouped(tally->sent, a),
-               grouped(tally->echoed, b), options->size, per_second(traffic_sent(tally), tally->traffic_us));
-    } else {
-        printf("  messages      %s sent, %s echoed, of %u bytes\n", grouped(tally->sent, a), grouped(tally->echoed, b),
-               options->size);
-    }
+    printf("  handshakes    %s full, %s resumed (%.1f %%)\n", grouped(full, a), grouped(resumed, b),
+           full + resumed == 0 ? 0.0 : 100.0 * (double)resumed / (double)(full + resumed));
+}
+
+void report_table(const struct load_options *options, const struct tally *tally, const struct tally *probe)
+{
+    static const struct {
+        const char *name;
+        enum measure measure;
+    } rows[] = {
+        {"connect", MEASURE_CONNECT},
+        {"handshake, full", MEASURE_HANDSHAKE_FULL},
+        {"handshake, resumed", MEASURE_HANDSHAKE_RESUMED},
+        {"first byte", MEASURE_FIRST_BYTE},
+        {"echo", MEASURE_ECHO},
+        {"ping", MEASURE_PING},
+        {"answer", MEASURE_ANSWER},
+        {"delivery", MEASURE_DELIVERY},
+        {"back after storm", MEASURE_BACK},
+        {"schedule lag", MEASURE_LAG},
+    };
+    char a[NUMBER_TEXT], b[NUMBER_TEXT];
+    table_clients(options, tally);
+    table_storm(options, tally);
+    table_traffic(options, tally);
     printf("  clean ends    %s of %s\n", grouped(tally->ended_clean, a),
            grouped(tally->ended_clean + tally->ended_other, b));
-    printf("  generator     %.1f s of CPU\n", own_cpu_seconds());
+    printf("  generator     %u process%s, %.1f s of CPU\n", options->processes, options->processes == 1 ? "" : "es",
+           report_cpu_seconds());
     table_failures(tally);
-    printf("\n  %-13s %11s %9s %9s %9s %9s %9s\n", "milliseconds", "count", "p50", "p90", "p99", "p99.9", "max");
-    table_row("connect", &tally->connect);
-    table_row("handshake", &tally->handshake);
-    table_row("first echo", &tally->first_echo);
-    table_row("echo", &tally->echo);
-    table_row("schedule lag", &tally->lag);
-    table_verdict(options, tally);
-}
-
-static void json_histogram(FILE *file, const char *name, const struct histogram *histogram, const char *after)
-{
-    uint64_t smallest = histogram->count == 0 ? 0 : histogram->smallest;
-    fprintf(file, "    \"%s\": {\"count\": %" PRIu64 ", \"min\": %" PRIu64 ", \"mean\": %" PRIu64, name,
-            histogram->count, smallest, histogram_mean(histogram));
-    for (size_t i = 0; i < QUANTILE_COUNT; i++) {
-        fprintf(file, ", \"%s\": %" PRIu64, quantiles[i].name, histogram_quantile(histogram, quantiles[i].quantile));
+    printf("\n  %-18s %10s %9s %9s %9s %9s %9s\n", "milliseconds", "count", "p50", "p90", "p99", "p99.9", "max");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        table_row(rows[i].name, &tally->measures[rows[i].measure]);
     }
-    fprintf(file, ", \"max\": %" PRIu64 "}%s\n", histogram->largest, after);
-}
-
-static void json_failures(FILE *file, const struct tally *tally)
-{
-    const char *before = "";
-    fputs("  \"failures\": {", file);
-    for (int stage = 0; stage < CLIENT_STAGE_COUNT; stage++) {
-        for (int code = 0; code < ERROR_CODE_COUNT; code++) {
-            if (tally->failures[stage][code] > 0) {
-                fprintf(file, "%s\"%s.%s\": %" PRIu64, before, stage_keys[stage], error_name((enum error_code)code),
-                        tally->failures[stage][code]);
-                before = ", ";
-            }
-        }
+    if (options->probe.text != NULL) {
+        table_row("probe: connect", &probe->measures[MEASURE_CONNECT]);
+        table_row("probe: handshake", &probe->measures[MEASURE_HANDSHAKE_FULL]);
+        table_row("probe: first byte", &probe->measures[MEASURE_FIRST_BYTE]);
     }
-    fputs("},\n", file);
-}
-
-static void json_write(FILE *file, const struct load_options *options, const struct tally *tally)
-{
-    fprintf(file, "{\n  \"passed\": %s,\n", report_passed(options, tally) ? "true" : "false");
-    fprintf(file, "  \"interrupted\": %s,\n", tally->interrupted ? "true" : "false");
-    fprintf(file, "  \"late\": %s,\n", generator_was_late(tally) ? "true" : "false");
-    fprintf(file, "  \"clients\": %u,\n  \"opened\": %" PRIu64 ",\n  \"failed\": %" PRIu64 ",\n", options->clients,
-            tally->opened, tally->failed);
-    json_failures(file, tally);
-    fprintf(file, "  \"ended_clean\": %" PRIu64 ",\n  \"ended_other\": %" PRIu64 ",\n", tally->ended_clean,
-            tally->ended_other);
-    fprintf(file, "  \"ramp_seconds\": %.3f,\n  \"traffic_seconds\": %.3f,\n  \"cpu_seconds\": %.3f,\n",
-            (double)tally->ramp_us / 1e6, (double)tally->traffic_us / 1e6, own_cpu_seconds());
-    fprintf(file, "  \"tls_version\": %u,\n  \"tls_suite\": %u,\n", tally->tls_version, tally->tls_suite);
-    fprintf(file,
-            "  \"messages\": {\"bytes\": %u, \"sent\": %" PRIu64 ", \"echoed\": %" PRIu64 ", \"missing\": %" PRIu64
-            ", \"repeated\": %" PRIu64 ", \"altered\": %" PRIu64 ", \"broken_streams\": %" PRIu64
-            ", \"unanswered\": %" PRIu64 ", \"unsent\": %" PRIu64 "},\n",
-            options->size, tally->sent, tally->echoed, tally->faults.missing, tally->faults.repeated,
-            tally->faults.altered, tally->faults.broken, tally->unanswered, tally->unsent);
-    fputs("  \"microseconds\": {\n", file);
-    json_histogram(file, "connect", &tally->connect, ",");
-    json_histogram(file, "handshake", &tally->handshake, ",");
-    json_histogram(file, "first_echo", &tally->first_echo, ",");
-    json_histogram(file, "echo", &tally->echo, ",");
-    json_histogram(file, "schedule_lag", &tally->lag, "");
-    fputs("  }\n}\n", file);
-}
-
-enum error_code report_json(const struct load_options *options, const struct tally *tally, const char *path)
-{
-    FILE *file = fopen(path, "we");
-    if (file == NULL) {
-        return ERROR_SYSTEM;
-    }
-    json_write(file, options, tally);
-    bool failed = ferror(file) != 0;
-    if (fclose(file) != 0 || failed) {
-        return ERROR_SYSTEM;
-    }
-    return ERROR_NONE;
+    table_verdict(options, tally, probe);
 }

@@ -1,23 +1,35 @@
-/* What people and scripts see of a run: the live line, the table, the JSON file, the verdict. Main thread. */
+/* What people and scripts see of a run: the live line, the table, the files. Main thread. */
 #ifndef LOAD_REPORT_H
 #define LOAD_REPORT_H
 
 #include <stdbool.h>
 
-#include "tests/load/run.h"
+#include "tests/load/fleet.h"
 
-#define REPORT_LAG_P99_MAX_US 50000U /* a generator that is later than this measured itself, not the server */
+/* Percentiles that are shown, in the order of columns. */
+struct report_quantile {
+    const char *name; /* in JSON */
+    uint32_t quantile;
+};
 
-/* The live line on standard error: rewritten in place on a terminal, else one line per second. A run_progress_fn. */
-void report_progress(const struct run_snapshot *snapshot, bool final);
+#define REPORT_QUANTILES 4
+extern const struct report_quantile report_quantiles[REPORT_QUANTILES];
 
-/* Did every client and every byte do well, and did the generator keep its schedule? */
-bool report_passed(const struct load_options *options, const struct tally *tally);
+/* "handshake", as in failures["handshake.timeout"]. */
+extern const char *const report_stage_keys[CLIENT_STAGE_COUNT];
+
+/* CPU of this process and of the workers that have ended. */
+double report_cpu_seconds(void);
+
+/* The live line on standard error: rewritten in place on a terminal, else one line per second. A fleet_progress_fn. */
+void report_progress(const struct fleet_snapshot *snapshot, bool final);
 
 /* The table on standard output, ending with the verdict and every reason for a bad one. */
-void report_table(const struct load_options *options, const struct tally *tally);
+void report_table(const struct load_options *options, const struct tally *tally, const struct tally *probe);
 
 /* ERROR_SYSTEM (errno set) when the file cannot be written. */
-enum error_code report_json(const struct load_options *options, const struct tally *tally, const char *path);
+enum error_code report_json(const struct load_options *options, const struct tally *tally, const struct tally *probe,
+                            const char *path);
+enum error_code report_histogram(const struct tally *tally, enum measure measure, const char *path);
 
 #endif

@@ -1,14 +1,16 @@
 /*
- * See run.h. Owns everything that a run needs: loop, TLS context, clients. A timerfd wakes the loop at the microsecond
- * at which the next connection or message is due (the loop's own timers are only good to a millisecond); a slower tick
- * looks whether the phase is over.
+ * See run.h. Owns everything that a worker needs: loop, TLS context, clients, the probe. A timerfd wakes the loop at
+ * the microsecond at which the next connection, message or ping is due (the loop's own timers are only good to a
+ * millisecond); a slower tick looks at the board and whether the phase is over.
  */
 #include "tests/load/run.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -17,132 +19,190 @@
 #include "mux/process.h"
 #include "tests/load/client.h"
 #include "tests/load/dial.h"
-#include "tests/load/pace.h"
+#include "tests/load/probe.h"
 
-#define TICK_MS              20U
-#define PROGRESS_EVERY_TICKS 10U
-#define PUMP_BATCH           256U /* connections or messages at a time, before what has come back is read */
+#define TICK_MS    20U
+#define PUMP_BATCH 256U /* connections or messages at a time, before what has come back is read */
 
 struct run {
     const struct load_options *options;
+    struct board *board;
+    struct board_slot *slot;
     struct tally *tally;
-    run_progress_fn *progress;
+    struct share share;
     struct loop *loop;
-    struct process *process;
     struct tls_context *context;
     struct scratch scratch;
     struct dial dial;
+    struct exchange_plan plan;
     struct client_party party;
     struct client *clients;
     uint32_t prepared; /* clients that are initialized */
     uint32_t cursor;   /* whose turn it is to send */
-    enum run_phase phase;
+    uint32_t returned; /* where to look for the next client that comes back */
+    uint32_t closed;   /* how many clients have been told to end */
+    uint32_t phase;    /* enum run_phase */
     uint64_t phase_start_us;
-    uint64_t ticks;
-    struct pace pace; /* of connections in the ramp, of messages in the traffic */
+    uint64_t cpu_start_us;
+    struct pace openings; /* the ramp */
+    struct pace returns;  /* after the storm */
+    struct pace messages;
+    struct pace pings;
     struct loop_source alarm;
     struct timer tick;
     struct task pump;
-    bool stop; /* a signal asks for the end */
+    struct probe *probe; /* of the first worker; NULL: none */
+    struct random_state random;
+    bool stormed;
 };
-
-static struct run *run_of_party(struct client_party *party)
-{
-    return container_of(party, struct run, party);
-}
 
 static uint64_t phase_elapsed_us(const struct run *run)
 {
-    return clock_monotonic_us() - run->phase_start_us;
+    uint64_t now_us = clock_monotonic_us();
+    return now_us > run->phase_start_us ? now_us - run->phase_start_us : 0;
 }
 
-static void show_progress(const struct run *run, bool final)
+static uint64_t cpu_us(void)
 {
-    if (run->progress == NULL) {
-        return;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) {
+        return 0;
     }
-    const struct run_snapshot snapshot = {
-        .tally = run->tally,
-        .options = run->options,
-        .phase = run->phase,
-        .elapsed_ms = phase_elapsed_us(run) / 1000U,
-        .in_flight = run->party.in_flight,
-        .opening = client_party_opening(&run->party),
-        .open = run->party.counts[CLIENT_OPEN],
-        .closing = run->party.counts[CLIENT_CLOSING],
-    };
-    run->progress(&snapshot, final);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000U +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+/* ---- what is due ---- */
+
+static bool opening_is_full(const struct run *run)
+{
+    uint32_t share = (run->options->opening_max + run->share.count - 1) / run->share.count;
+    return client_party_opening(&run->party) >= share;
+}
+
+static void earlier(uint64_t *due_us, const struct pace *pace)
+{
+    if (!pace_finished(pace) && pace_next_us(pace) < *due_us) {
+        *due_us = pace_next_us(pace);
+    }
 }
 
 /* Wakes the pump when the next event is due; a time that has passed wakes it at once. */
 static void alarm_set(struct run *run)
 {
+    uint64_t due_us = UINT64_MAX;
     struct itimerspec when = {.it_value = {.tv_sec = 0, .tv_nsec = 0}};
-    if (!pace_finished(&run->pace)) {
-        uint64_t due_us = pace_next_us(&run->pace);
+    if (!opening_is_full(run)) {
+        earlier(&due_us, &run->openings); /* else the next client that settles calls the pump */
+    }
+    earlier(&due_us, &run->returns);
+    earlier(&due_us, &run->messages);
+    earlier(&due_us, &run->pings);
+    if (run->probe != NULL) {
+        earlier(&due_us, &run->probe->pace);
+    }
+    if (due_us != UINT64_MAX) {
         when.it_value.tv_sec = (time_t)(due_us / 1000000U);
-        when.it_value.tv_nsec = (long)(due_us % 1000000U * 1000U);
+        when.it_value.tv_nsec = (long)(due_us % 1000000U * 1000U) + 1; /* 0 would mean never */
     }
     /* Cannot fail: the descriptor is a timer and the times are in range. */
     (void)timerfd_settime(run->alarm.fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-static void alarm_clear(struct run *run)
-{
-    const struct itimerspec never = {.it_value = {.tv_sec = 0, .tv_nsec = 0}};
-    (void)timerfd_settime(run->alarm.fd, 0, &never, NULL);
-}
-
-static void pump_ramp(struct run *run)
+static void pump_openings(struct run *run)
 {
     uint64_t intended_us = 0;
-    for (uint32_t i = 0; i < PUMP_BATCH; i++) {
-        if (client_party_opening(&run->party) >= run->options->opening_max) {
-            /* The next client that settles calls again. */
-            alarm_clear(run);
+    for (uint32_t i = 0; i < PUMP_BATCH && !opening_is_full(run); i++) {
+        if (!pace_take(&run->openings, clock_monotonic_us(), &intended_us)) {
             return;
         }
-        if (!pace_take(&run->pace, clock_monotonic_us(), &intended_us)) {
-            break;
-        }
-        client_start(&run->clients[run->pace.taken - 1]);
+        client_start(&run->clients[run->openings.taken - 1]);
     }
-    alarm_set(run);
 }
 
-/* The next open client in turn, or NULL when none is left. */
-static struct client *next_open_client(struct run *run)
+static void pump_returns(struct run *run)
 {
-    for (uint32_t i = 0; i < run->prepared; i++) {
+    uint64_t intended_us = 0;
+    for (uint32_t i = 0; i < PUMP_BATCH && pace_take(&run->returns, clock_monotonic_us(), &intended_us); i++) {
+        while (run->clients[run->returned].state != CLIENT_DROPPED) {
+            run->returned++;
+        }
+        client_start(&run->clients[run->returned++]);
+    }
+}
+
+/* The next client in turn that can send now; there is one. */
+static struct client *next_ready_client(struct run *run)
+{
+    assert(run->party.ready > 0);
+    if (run->options->random) {
+        run->cursor = (uint32_t)random_below(&run->random, run->prepared);
+    }
+    for (;;) {
         struct client *client = &run->clients[run->cursor];
         run->cursor = (run->cursor + 1) % run->prepared;
-        if (client->state == CLIENT_OPEN) {
+        if (client_may_send(client)) {
             return client;
         }
     }
-    return NULL;
 }
 
-static void pump_traffic(struct run *run)
+static void pump_messages(struct run *run)
 {
     uint64_t intended_us = 0;
-    for (uint32_t i = 0; i < PUMP_BATCH && run->party.counts[CLIENT_OPEN] > 0; i++) {
-        if (!pace_take(&run->pace, clock_monotonic_us(), &intended_us)) {
-            break;
+    for (uint32_t i = 0; i < PUMP_BATCH; i++) {
+        bool anyone = run->party.counts[CLIENT_OPEN] > 0;
+        if ((!anyone && !run->stormed) || !pace_take(&run->messages, clock_monotonic_us(), &intended_us)) {
+            return;
         }
-        client_send(next_open_client(run), intended_us);
+        if (!anyone) {
+            run->tally->missed++;
+            continue;
+        }
+        if (run->party.ready == 0) {
+            run->tally->unsent++; /* all still wait for their answers */
+            continue;
+        }
+        client_send(next_ready_client(run), intended_us);
     }
-    alarm_set(run);
+}
+
+static void pump_pings(struct run *run)
+{
+    uint64_t intended_us = 0;
+    for (uint32_t i = 0; i < PUMP_BATCH && pace_take(&run->pings, clock_monotonic_us(), &intended_us); i++) {
+        struct client *client = &run->clients[(run->pings.taken - 1) % run->prepared];
+        if (client->state == CLIENT_OPEN && client->exchange.kind == EXCHANGE_ECHO) {
+            client_ping(client, intended_us);
+        }
+    }
+}
+
+static void pump_closing(struct run *run)
+{
+    for (uint32_t i = 0; i < PUMP_BATCH && run->closed < run->prepared; i++) {
+        client_finish(&run->clients[run->closed++]);
+    }
+    if (run->closed < run->prepared) {
+        scheduler_defer(loop_scheduler(run->loop), &run->pump);
+    }
 }
 
 static void pump(struct task *task)
 {
     struct run *run = container_of(task, struct run, pump);
-    if (run->phase == RUN_RAMP) {
-        pump_ramp(run);
-    } else if (run->phase == RUN_TRAFFIC) {
-        pump_traffic(run);
+    if (run->phase == RUN_CLOSING) {
+        pump_closing(run);
+        return;
     }
+    pump_openings(run);
+    pump_returns(run);
+    pump_messages(run);
+    pump_pings(run);
+    if (run->probe != NULL) {
+        probe_pump(run->probe);
+    }
+    alarm_set(run);
 }
 
 static void on_alarm(struct loop_source *source, unsigned events)
@@ -158,156 +218,213 @@ static void on_alarm(struct loop_source *source, unsigned events)
 
 static void on_client_settled(struct client_party *party)
 {
-    struct run *run = run_of_party(party);
+    struct run *run = container_of(party, struct run, party);
     if (run->phase == RUN_RAMP) {
         scheduler_defer(loop_scheduler(run->loop), &run->pump);
     }
 }
 
+/* ---- phases ---- */
+
+/* Drops its part of the clients, evenly spread, and lets them come back. */
+static void begin_storm(struct run *run)
+{
+    uint64_t percent = run->options->storm_percent;
+    run->stormed = true;
+    run->party.storm_us = clock_monotonic_us();
+    for (uint32_t i = 0; i < run->prepared; i++) {
+        bool chosen = (i + 1) * percent / 100 > i * percent / 100;
+        if (chosen && run->clients[i].state == CLIENT_OPEN) {
+            client_drop(&run->clients[i]);
+        }
+    }
+    uint32_t dropped = run->party.counts[CLIENT_DROPPED];
+    if (dropped > 0) {
+        const struct share alone = {.index = 0, .count = 1};
+        run->returned = 0;
+        pace_init_share(&run->returns, run->party.storm_us, run->options->jitter_ms * 1000U, dropped, dropped, alone);
+    }
+    alarm_set(run);
+}
+
 static void begin_ramp(struct run *run)
 {
-    pace_init(&run->pace, run->phase_start_us, run->options->rate, run->options->clients);
+    const struct load_options *options = run->options;
+    pace_init_share(&run->openings, run->phase_start_us, 1000000U, options->rate, options->clients, run->share);
+    if (run->probe != NULL) {
+        probe_begin(run->probe, run->phase_start_us);
+    }
     alarm_set(run);
 }
 
 static void begin_hold(struct run *run)
 {
-    if (run->options->wait_file == NULL) {
-        return;
+    const struct load_options *options = run->options;
+    pace_stop(&run->openings);
+    if (options->ping_interval_ms > 0) {
+        pace_init_share(&run->pings, run->phase_start_us, options->ping_interval_ms * 1000U, options->clients,
+                        PACE_ENDLESS, run->share);
+        run->pings.total = PACE_ENDLESS / options->clients;
     }
-    FILE *file = fopen(run->options->wait_file, "we");
-    bool written = file != NULL && fputs("ready\n", file) >= 0;
-    if (file == NULL || fclose(file) != 0 || !written) {
-        fprintf(stderr, "trunkline-load: %s: %s\n", run->options->wait_file, strerror(errno));
-        run->stop = true;
+    alarm_set(run);
+}
+
+static bool any_sender(const struct run *run)
+{
+    for (uint32_t i = 0; i < run->prepared; i++) {
+        uint8_t kind = run->clients[i].exchange.kind;
+        if (kind != EXCHANGE_DOWN) {
+            return true;
+        }
     }
+    return false;
 }
 
 static void begin_traffic(struct run *run)
 {
-    uint64_t total = run->options->duration_ms * run->options->messages_per_second / 1000U;
-    pace_init(&run->pace, run->phase_start_us, run->options->messages_per_second, total);
+    const struct load_options *options = run->options;
+    uint64_t total = options->duration_ms * options->messages_per_second / 1000U;
+    if (total > 0 && any_sender(run)) {
+        pace_init_share(&run->messages, run->phase_start_us, 1000000U, options->messages_per_second, total, run->share);
+    }
+    run->cpu_start_us = cpu_us();
+    alarm_set(run);
+}
+
+static void end_traffic(struct run *run)
+{
+    run->tally->cut_short = run->tally->cut_short || !pace_finished(&run->messages);
+    pace_stop(&run->messages);
+    pace_stop(&run->returns);
+    pace_stop(&run->pings);
     alarm_set(run);
 }
 
 static void begin_closing(struct run *run)
 {
-    alarm_clear(run);
-    for (uint32_t i = 0; i < run->prepared; i++) {
-        client_finish(&run->clients[i]);
+    pace_stop(&run->openings);
+    pace_stop(&run->returns);
+    pace_stop(&run->messages);
+    pace_stop(&run->pings);
+    if (run->probe != NULL) {
+        probe_end(run->probe);
     }
+    alarm_set(run);
+    scheduler_defer(loop_scheduler(run->loop), &run->pump);
 }
 
-static void enter(struct run *run, enum run_phase phase)
+static void enter(struct run *run, uint32_t phase)
 {
     assert(phase > run->phase);
-    show_progress(run, true);
     run->phase = phase;
-    run->phase_start_us = clock_monotonic_us();
+    run->phase_start_us = atomic_load(&run->board->phase_start_us);
     switch (phase) {
+    case RUN_RAMP:
+        begin_ramp(run);
+        return;
     case RUN_HOLD:
         begin_hold(run);
         return;
     case RUN_TRAFFIC:
         begin_traffic(run);
         return;
+    case RUN_TAIL:
+        end_traffic(run);
+        return;
     case RUN_CLOSING:
         begin_closing(run);
         return;
-    case RUN_OVER:
+    default:
         loop_stop(run->loop);
         return;
-    default:
-        return;
     }
 }
 
-static bool ramp_is_over(const struct run *run)
+static bool storm_is_over(const struct run *run)
 {
-    return pace_finished(&run->pace) && client_party_opening(&run->party) == 0;
+    return run->options->storm_percent == 0 ||
+           (run->stormed && pace_finished(&run->returns) && client_party_opening(&run->party) == 0);
 }
 
-static bool hold_is_over(const struct run *run)
+static bool traffic_is_over(const struct run *run)
 {
-    const struct load_options *options = run->options;
-    bool time_is_up = phase_elapsed_us(run) >= options->hold_ms * 1000U;
-    if (options->wait_file == NULL) {
-        return time_is_up;
-    }
-    char go[4096];
-    int length = snprintf(go, sizeof(go), "%s.go", options->wait_file);
-    return (length > 0 && (size_t)length < sizeof(go) && access(go, F_OK) == 0) || (options->hold_given && time_is_up);
+    const uint32_t *counts = run->party.counts;
+    bool any_left = counts[CLIENT_OPEN] > 0 || counts[CLIENT_DROPPED] > 0 || client_party_opening(&run->party) > 0;
+    bool time_is_up = phase_elapsed_us(run) >= run->options->duration_ms * 1000U;
+    return !any_left || (pace_finished(&run->messages) && time_is_up && storm_is_over(run));
 }
 
-static void leave_hold(struct run *run)
+/* Is there nothing left to do in this phase? */
+static bool phase_is_over(struct run *run)
 {
-    bool traffic = run->options->duration_ms > 0 && run->options->messages_per_second > 0;
-    enter(run, traffic ? RUN_TRAFFIC : RUN_CLOSING);
-}
-
-static void check_phase(struct run *run)
-{
-    bool any_open = run->party.counts[CLIENT_OPEN] > 0;
     switch (run->phase) {
     case RUN_RAMP:
-        if (ramp_is_over(run)) {
-            run->tally->ramp_us = phase_elapsed_us(run);
-            enter(run, any_open ? RUN_HOLD : RUN_CLOSING);
-        }
-        return;
+        return pace_finished(&run->openings) && client_party_opening(&run->party) == 0;
     case RUN_HOLD:
-        if (!any_open) {
-            enter(run, RUN_CLOSING);
-        } else if (hold_is_over(run)) {
-            leave_hold(run);
-        }
-        return;
+        return true; /* the conductor knows how long */
     case RUN_TRAFFIC:
-        if (pace_finished(&run->pace) || !any_open) {
-            run->tally->cut_short = !pace_finished(&run->pace);
-            run->tally->traffic_us = phase_elapsed_us(run);
-            enter(run, RUN_LAST_ECHOES);
-        }
-        return;
-    case RUN_LAST_ECHOES:
-        if (run->party.in_flight == 0 || phase_elapsed_us(run) >= run->options->timeout_ms * 1000U) {
-            enter(run, RUN_CLOSING);
-        }
-        return;
+        return traffic_is_over(run);
+    case RUN_TAIL:
+        return run->party.in_flight == 0;
     case RUN_CLOSING:
-        if (run->party.counts[CLIENT_CLOSING] == 0) {
-            enter(run, RUN_OVER);
-        }
-        return;
+        return run->closed == run->prepared && run->party.counts[CLIENT_CLOSING] == 0;
     default:
+        return false;
+    }
+}
+
+static void finish_phase(struct run *run)
+{
+    if (atomic_load(&run->slot->finished) >= run->phase || !phase_is_over(run)) {
         return;
     }
+    if (run->phase == RUN_RAMP) {
+        run->tally->ramp_us = phase_elapsed_us(run);
+    } else if (run->phase == RUN_TRAFFIC) {
+        run->tally->traffic_us = phase_elapsed_us(run);
+        run->tally->traffic_cpu_us = cpu_us() - run->cpu_start_us;
+    }
+    atomic_store(&run->slot->finished, run->phase);
+}
+
+/* For the live line and the conductor's decisions. */
+static void publish(struct run *run)
+{
+    struct board_slot *slot = run->slot;
+    const struct client_party *party = &run->party;
+    atomic_store(&slot->opening, client_party_opening(party));
+    atomic_store(&slot->open, party->counts[CLIENT_OPEN]);
+    atomic_store(&slot->closing, party->counts[CLIENT_CLOSING]);
+    atomic_store(&slot->in_flight, party->in_flight);
+    atomic_store(&slot->opened, run->tally->opened);
+    atomic_store(&slot->failed, run->tally->failed);
+    atomic_store(&slot->returned, run->tally->returned);
+    atomic_store(&slot->sent, run->tally->measures[MEASURE_LAG].count);
 }
 
 static void on_tick(struct timer *timer)
 {
     struct run *run = container_of(timer, struct run, tick);
+    uint32_t phase = atomic_load(&run->board->phase);
     scheduler_arm(loop_scheduler(run->loop), timer, TICK_MS);
-    if (run->stop && run->phase < RUN_CLOSING) {
-        run->tally->interrupted = true;
-        enter(run, RUN_CLOSING);
+    if (atomic_load(&run->board->stop) != 0) {
+        loop_stop(run->loop);
+        return;
     }
-    check_phase(run);
-    if (++run->ticks % PROGRESS_EVERY_TICKS == 0 && run->phase != RUN_OVER) {
-        show_progress(run, false);
+    if (phase != run->phase) {
+        enter(run, phase);
     }
+    uint64_t storm_after_us = run->options->storm_at_ms * 1000U;
+    if (run->phase == RUN_TRAFFIC && run->options->storm_percent > 0 && !run->stormed &&
+        clock_monotonic_us() >= run->phase_start_us + storm_after_us) {
+        begin_storm(run);
+    }
+    /* Figures first: who sees the end of a phase sees what it came to. */
+    publish(run);
+    finish_phase(run);
 }
 
-static void on_signal(void *owner, enum process_signal signal)
-{
-    struct run *run = owner;
-    if (signal == PROCESS_SIGNAL_DRAIN) {
-        run->stop = true;
-    } else if (signal == PROCESS_SIGNAL_STOP) {
-        run->tally->interrupted = true;
-        loop_stop(run->loop);
-    }
-}
+/* ---- start and end ---- */
 
 static enum error_code make_context(struct run *run, char *fault, size_t capacity)
 {
@@ -339,47 +456,73 @@ static enum error_code make_alarm(struct run *run)
     return error;
 }
 
-static enum error_code make_clients(struct run *run)
+static void make_plan(struct run *run)
 {
     const struct load_options *options = run->options;
+    uint64_t rate = options->messages_per_second == 0 ? 1 : options->messages_per_second;
+    run->plan = (struct exchange_plan){.tally = run->tally,
+                                       .host = options->server_name,
+                                       .path = options->path,
+                                       .body_bytes = options->length,
+                                       .body_bytes_given = options->length_given,
+                                       .status = (uint16_t)options->status,
+                                       .message_bytes = options->size,
+                                       .down_interval_us = (uint64_t)options->clients * 1000000U / rate};
     run->party = (struct client_party){.loop = run->loop,
                                        .scratch = &run->scratch,
                                        .context = run->context,
                                        .dial = &run->dial,
                                        .server_name = options->server_name,
                                        .tally = run->tally,
-                                       .message = memory_alloc(options->size),
-                                       .message_bytes = options->size,
                                        .opening_timeout_ms = options->timeout_ms,
                                        .settled = on_client_settled};
-    run->clients = memory_calloc(options->clients, sizeof(*run->clients));
-    if (run->party.message == NULL || run->clients == NULL) {
+    client_party_init(&run->party);
+}
+
+static enum error_code make_clients(struct run *run)
+{
+    const struct load_options *options = run->options;
+    uint32_t count = (uint32_t)share_of(run->share, options->clients);
+    make_plan(run);
+    run->party.message = memory_alloc(exchange_room(&run->plan));
+    if (options->resume) {
+        run->party.ticket_room = memory_alloc(CLIENT_TICKET_MAX_BYTES);
+    }
+    run->clients = memory_calloc(count, sizeof(*run->clients));
+    if (run->party.message == NULL || run->clients == NULL || (options->resume && run->party.ticket_room == NULL)) {
         return ERROR_NO_MEMORY;
     }
-    for (; run->prepared < options->clients; run->prepared++) {
-        client_init(&run->clients[run->prepared], &run->party, run->prepared);
+    for (; run->prepared < count; run->prepared++) {
+        enum exchange_kind kind = options->traffic[run->prepared % options->traffic_count];
+        client_init(&run->clients[run->prepared], &run->party, &run->plan, kind,
+                    run->prepared * run->share.count + run->share.index);
     }
     return ERROR_NONE;
+}
+
+static enum error_code make_probe(struct run *run, char *fault, size_t capacity)
+{
+    if (run->options->probe.text == NULL || run->share.index != 0) {
+        return ERROR_NONE;
+    }
+    run->probe = memory_zalloc(sizeof(*run->probe));
+    if (run->probe == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    return probe_init(run->probe, run->options, run->loop, &run->scratch, &run->board->probe, fault, capacity);
 }
 
 /* Everything that can fail before the first connection. */
 static enum error_code prepare(struct run *run, char *fault, size_t capacity)
 {
     const struct load_options *options = run->options;
-    if (dial_init(&run->dial, &options->peer, options->sources) != ERROR_NONE) {
-        snprintf(fault, capacity, "--source-addresses: \"%s\" is not an IPv4 block such as 127.0.1.0/28",
-                 options->sources);
-        return ERROR_INVALID;
-    }
-    enum error_code error = dial_check(&run->dial, options->clients, fault, capacity);
+    (void)process_raise_files();
+    enum error_code error = dial_init(&run->dial, &options->peer, options->sources);
     if (error == ERROR_NONE) {
         error = make_context(run, fault, capacity);
     }
     if (error == ERROR_NONE) {
         error = loop_new(&run->loop);
-    }
-    if (error == ERROR_NONE) {
-        error = process_new(&run->process, run->loop, on_signal, run);
     }
     if (error == ERROR_NONE) {
         error = scratch_init(&run->scratch);
@@ -390,6 +533,9 @@ static enum error_code prepare(struct run *run, char *fault, size_t capacity)
     if (error == ERROR_NONE) {
         error = make_clients(run);
     }
+    if (error == ERROR_NONE) {
+        error = make_probe(run, fault, capacity);
+    }
     if (error != ERROR_NONE && fault[0] == '\0') {
         snprintf(fault, capacity, "%s", error_text(error));
     }
@@ -398,20 +544,23 @@ static enum error_code prepare(struct run *run, char *fault, size_t capacity)
 
 static void dispose(struct run *run)
 {
+    if (run->probe != NULL) {
+        probe_dispose(run->probe);
+        memory_free(run->probe);
+    }
     for (uint32_t i = 0; i < run->prepared; i++) {
         client_dispose(&run->clients[i]);
     }
+    client_party_dispose(&run->party);
     memory_free(run->clients);
     memory_free(run->party.message);
+    memory_free(run->party.ticket_room);
     if (run->alarm.fd >= 0) {
         int fd = run->alarm.fd;
         loop_unwatch(run->loop, &run->alarm);
         close(fd);
     }
     scratch_dispose(&run->scratch);
-    if (run->process != NULL) {
-        process_free(&run->process);
-    }
     if (run->loop != NULL) {
         loop_free(&run->loop);
     }
@@ -420,23 +569,28 @@ static void dispose(struct run *run)
     }
 }
 
-enum error_code run_load(const struct load_options *options, struct tally *tally, run_progress_fn *progress,
-                         char *fault, size_t fault_capacity)
+void run_worker(const struct load_options *options, struct share share, struct board *board)
 {
-    struct run run = {.options = options, .tally = tally, .progress = progress, .phase = RUN_RAMP, .alarm = {.fd = -1}};
-    fault[0] = '\0';
+    struct board_slot *slot = &board->slots[share.index];
+    struct run run = {.options = options,
+                      .board = board,
+                      .slot = slot,
+                      .tally = &slot->tally,
+                      .share = share,
+                      .phase = RUN_PREPARE,
+                      .alarm = {.fd = -1}};
     timer_init(&run.tick, on_tick);
     task_init(&run.pump, pump);
+    random_seed(&run.random, clock_monotonic_us() + share.index);
 
-    enum error_code error = prepare(&run, fault, fault_capacity);
-    if (error == ERROR_NONE) {
-        run.phase_start_us = clock_monotonic_us();
-        begin_ramp(&run);
+    slot->error = prepare(&run, slot->fault, sizeof(slot->fault));
+    atomic_store(&slot->finished, RUN_PREPARE);
+    if (slot->error == ERROR_NONE) {
         scheduler_arm(loop_scheduler(run.loop), &run.tick, TICK_MS);
         loop_run(run.loop);
         scheduler_disarm(loop_scheduler(run.loop), &run.tick);
         scheduler_cancel(loop_scheduler(run.loop), &run.pump);
     }
+    publish(&run);
     dispose(&run);
-    return error;
 }

@@ -1,0 +1,245 @@
+"""What the benchmarks share: processes and what they cost, the load generator, tables. Ends whatever it has started."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BIN = pathlib.Path(os.environ.get("TRUNKLINE_BIN", ROOT / "build" / "bin"))
+TICKS = os.sysconf("SC_CLK_TCK")
+FILES_SPARE = 400  # of each process: listeners, logs, libraries, trunks
+
+
+class Failure(Exception):
+    """The benchmark cannot go on; the text is for the user."""
+
+
+def files_limit():
+    """Raises the soft limit of open files to the hard one, for all that is started from here."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def children(pid):
+    """The process and all that it has started."""
+    found = [pid]
+    for parent in found:
+        try:
+            for task in pathlib.Path(f"/proc/{parent}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+class Program:
+    """A program under test, with all of its processes. Its output goes to NAME.out and NAME.log."""
+
+    def __init__(self, bench, name, *command):
+        self.name = name
+        self.log = bench.directory / f"{name}.log"
+        self.out = bench.directory / f"{name}.out"
+        with open(self.log, "wb") as log, open(self.out, "wb") as out:
+            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out,
+                                            stderr=log, start_new_session=True)
+        bench.programs.append(self)
+
+    def fail(self, text):
+        said = (self.log.read_text(errors="replace") + self.out.read_text(errors="replace")).strip().splitlines()
+        raise Failure("\n".join([f"{self.name} {text}"] + ["    " + line for line in said[-5:]]))
+
+    def wait_until(self, condition, what, seconds=15):
+        end = time.monotonic() + seconds
+        while not (result := condition()):
+            if self.process.poll() is not None:
+                self.fail(f"has ended with status {self.process.returncode}")
+            if time.monotonic() > end:
+                self.fail(f"does not {what} after {seconds} s")
+            time.sleep(0.05)
+        return result
+
+    def address(self):
+        """What it says that it listens on."""
+        def said():
+            for line in self.out.read_text().splitlines():
+                if line.startswith("listening on "):
+                    return line[len("listening on "):]
+            return None
+        return self.wait_until(said, "listen")
+
+    def wait_port(self, port):
+        def open_now():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+        self.wait_until(open_now, f"listen on port {port}")
+
+    def memory_kb(self):
+        """(anonymous, all) proportional memory in kB. Anonymous is heap, slabs and stacks: what clients cost."""
+        anonymous = total = 0
+        for pid in children(self.process.pid):
+            try:
+                with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+                    for line in rollup:
+                        if line.startswith("Pss_Anon:"):
+                            anonymous += int(line.split()[1])
+                        elif line.startswith("Pss:"):
+                            total += int(line.split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return anonymous, total
+
+    def cpu_seconds(self):
+        ticks = 0
+        for pid in children(self.process.pid):
+            try:
+                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                ticks += int(fields[11]) + int(fields[12])
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return ticks / TICKS
+
+    def sockets(self):
+        count = 0
+        for pid in children(self.process.pid):
+            try:
+                for entry in os.scandir(f"/proc/{pid}/fd"):
+                    try:
+                        count += os.readlink(entry.path).startswith("socket:")
+                    except FileNotFoundError:
+                        pass
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return count
+
+    def stop(self):
+        if self.process.poll() is not None:
+            return
+        try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(3)
+        except (subprocess.TimeoutExpired, ProcessLookupError):
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self.process.wait()
+
+
+class Load(Program):
+    """trunkline-load, which waits for go() when all its clients are open."""
+
+    def __init__(self, bench, name, address, *options, ca=None, wait=True):
+        self.ready = bench.directory / f"{name}.ready"
+        self.json = bench.directory / f"{name}.json"
+        waiting = ["--wait-file", self.ready] if wait else []
+        super().__init__(bench, name, BIN / "trunkline-load", "--connect", address, "--server-name", "localhost", "--ca",
+                         ca or bench.pki / "ca.crt", "--json", self.json, *waiting, *options)
+
+    def wait_ready(self, seconds=300):
+        self.wait_until(lambda: self.ready.exists() and self.ready.stat().st_size > 0, "have its clients open", seconds)
+
+    def go(self):
+        pathlib.Path(f"{self.ready}.go").touch()
+
+    def finish(self, seconds=300, allowed=(0,)):
+        """Its figures. A status that is not allowed is a failure: figures of a bad run are none."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.fail(f"does not end after {seconds} s")
+        if status not in allowed:
+            self.fail(f"has failed with status {status}")
+        return json.loads(self.json.read_text())
+
+
+class Bench:
+    """A directory for what a benchmark writes, a development PKI, and the programs that run."""
+
+    def __init__(self):
+        self.programs = []
+        self.files = files_limit()
+        self.scratch = tempfile.TemporaryDirectory(prefix="trunkline-bench.")
+        self.directory = pathlib.Path(self.scratch.name)
+        # Servers that give up root read their certificates afterwards.
+        self.directory.chmod(0o755)
+        self.pki = self.directory / "pki"
+
+    def __enter__(self):
+        made = subprocess.run([ROOT / "scripts" / "gen-certs", self.pki], capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            raise Failure(f"scripts/gen-certs: {made.stderr.strip()}")
+        return self
+
+    def __exit__(self, *_):
+        self.stop_all()
+        self.scratch.cleanup()
+
+    def stop_all(self):
+        for program in reversed(self.programs):
+            program.stop()
+        self.programs.clear()
+
+    def core(self, *options, name="core"):
+        program = Program(self, name, BIN / "trunkline-core", "--listen", "127.0.0.1:0", "--certificate",
+                          self.pki / "core.crt", "--key", self.pki / "core.key", "--client-ca", self.pki / "ca.crt",
+                          "--service", "echo=echo", "--log-level", "warning", *options)
+        return program, program.address()
+
+    def edge(self, core_address, *options, name="edge"):
+        program = Program(self, name, BIN / "trunkline-edge", "--listen", "127.0.0.1:0", "--certificate",
+                          self.pki / "edge.crt", "--key", self.pki / "edge.key", "--core", core_address, "--core-ca",
+                          self.pki / "ca.crt", "--trunk-certificate", self.pki / "trunk.crt", "--trunk-key",
+                          self.pki / "trunk.key", "--service", "echo", "--log-level", "warning", *options)
+        return program, program.address()
+
+
+def machine():
+    """What the figures were measured on."""
+    model = "unknown CPU"
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal"):
+            memory = int(line.split()[1]) / 1048576
+    return {"cpus": len(os.sched_getaffinity(0)), "model": model, "memory_gib": round(memory, 1),
+            "kernel": os.uname().release}
+
+
+def print_machine():
+    here = machine()
+    print(f"{here['cpus']} x {here['model']}, {here['memory_gib']} GiB, Linux {here['kernel']}")
+
+
+def table(headings, rows):
+    """Prints rows of texts: the first column to the left, the others to the right."""
+    widths = [max(len(str(row[i])) for row in [headings] + rows) for i in range(len(headings))]
+    for row in [headings] + rows:
+        cells = [str(row[0]).ljust(widths[0])] + [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        print("  " + "  ".join(cells).rstrip())
+
+
+def main(run):
+    """Runs a benchmark; a failure is one message and status 1, and nothing is left running."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(run())
+    except Failure as failure:
+        sys.exit(f"bench: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

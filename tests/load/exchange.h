@@ -1,0 +1,107 @@
+/*
+ * What a client and its service say to each other once their connection is open: echoed messages, one-way traffic
+ * either way, or HTTP requests; and the judgement of what comes back. The only part of a client that knows the kinds of
+ * traffic apart. Bytes in, bytes and verdicts out; no I/O, no clock. One thread.
+ *
+ *   echo   messages of message.h go up and must come back.
+ *   up     messages go up; whatever the service says is counted, not judged.
+ *   down   one GET with the client's number, the size and the time between messages as its query; the answer's body is
+ * a sequence of messages of message.h, from 0, stamped with the server's monotonic clock, until either side ends. http
+ * GET after GET on one connection; status and length of each answer are checked. probe  one GET; its head is all that
+ * is looked at.
+ */
+#ifndef LOAD_EXCHANGE_H
+#define LOAD_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tests/load/http.h"
+#include "tests/load/message.h"
+#include "tests/load/tally.h"
+
+enum exchange_kind {
+    EXCHANGE_ECHO,
+    EXCHANGE_UP,
+    EXCHANGE_DOWN,
+    EXCHANGE_HTTP,
+    EXCHANGE_PROBE,
+    EXCHANGE_KIND_COUNT,
+};
+
+#define EXCHANGE_REQUEST_MAX_BYTES 4096U /* an HTTP request */
+
+/* What clients of one kind of traffic share; the pointers belong to their owner. */
+struct exchange_plan {
+    struct tally *tally;
+    const char *host; /* HTTP: of the Host field */
+    const char *path; /* HTTP: begins with a slash */
+    uint64_t body_bytes;
+    uint64_t down_interval_us; /* down: that each client asks for */
+    uint32_t message_bytes;
+    uint16_t status;
+    bool body_bytes_given; /* HTTP: answers must be of body_bytes */
+};
+
+struct exchange_result {
+    bool proved;   /* the service has shown that it serves this client */
+    bool measured; /* `measure` and `since_us` tell of something that came whole */
+    enum measure measure;
+    uint64_t since_us;
+};
+
+struct exchange;
+
+/* Called for what came whole, in order. */
+typedef void exchange_result_fn(struct exchange *exchange, const struct exchange_result *result);
+
+/* One client's side. */
+struct exchange {
+    const struct exchange_plan *plan;
+    exchange_result_fn *result;
+    union {
+        struct message_reader reader; /* echo, down after its head, up (for its sequence) */
+        struct {
+            struct http_reader reader;
+            uint64_t intended_us; /* of the request under way */
+        } http;                   /* http, probe, down before its head is complete */
+    } u;
+    uint32_t client;
+    uint8_t kind;    /* enum exchange_kind */
+    uint8_t waiting; /* http, probe, down: the answer's head or body is expected */
+    uint8_t first;   /* nothing has been proved yet */
+};
+
+/* Room that a write may need with this plan. */
+size_t exchange_room(const struct exchange_plan *plan);
+
+/* Prepares for a new connection. */
+void exchange_init(struct exchange *exchange, const struct exchange_plan *plan, enum exchange_kind kind,
+                   uint32_t client, exchange_result_fn *result);
+
+/* What the client says first, once TLS is up: the bytes are put into `into` and counted; returns how many. */
+size_t exchange_open(struct exchange *exchange, uint64_t now_us, uint8_t *into);
+
+/* True for those who prove themselves by their first write: nothing will come back. */
+static inline bool exchange_proves_itself(const struct exchange *exchange)
+{
+    return exchange->kind == EXCHANGE_UP;
+}
+
+/* Can a scheduled message or request be sent now? Never for those who only receive. */
+bool exchange_may_send(const struct exchange *exchange);
+
+/* Only when exchange_may_send. Counts as exchange_open. */
+size_t exchange_send(struct exchange *exchange, uint64_t intended_us, uint8_t *into);
+
+/* A keep-alive ping: a message without a body. Only for EXCHANGE_ECHO. */
+size_t exchange_ping(struct exchange *exchange, uint64_t intended_us, uint8_t *into);
+
+/* Judges what came, now. Faults are counted in the plan's tally. ERROR_INVALID: nothing after can be judged. */
+enum error_code exchange_receive(struct exchange *exchange, const uint8_t *bytes, size_t length);
+
+/* The answer to what was sent and has not come yet, in messages or requests. */
+uint64_t exchange_outstanding(const struct exchange *exchange);
+
+#endif
