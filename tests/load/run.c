@@ -433,7 +433,7 @@ static enum error_code make_context(struct run *run, char *fault, size_t capacit
         .ca = options->ca,
         .alpn = options->alpn,
         .alpn_count = options->alpn_count,
-        .tickets_ignored = true, /* each connection is a full handshake */
+        .tickets_ignored = !options->resume, /* they cost memory until they have come */
     };
     struct tls_fault tls_fault = {.text = ""};
     enum error_code error = tls_context_new_client(&settings, &run->context, &tls_fault);
