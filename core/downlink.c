@@ -103,14 +103,29 @@ static const struct link_events downlink_link_events = {
 
 /* ------------------------------------------------------------------------------------------------ life */
 
-static enum error_code downlink_admit(const struct core_worker *worker)
+/* Makes room for one more: whoever has taken longest to say who it is goes, so that connections that say nothing do not
+ * keep those out that have a certificate. False when every trunk of the worker is up. */
+static bool downlink_evict(struct core_worker *worker)
+{
+    list_for_each(&worker->downlinks, node) {
+        struct core_downlink *downlink = container_of(node, struct core_downlink, node);
+        if (downlink->up_since_us == 0) {
+            core_downlink_discard(downlink, ERROR_LIMIT);
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum error_code downlink_admit(struct core_worker *worker)
 {
     struct core_totals *totals = worker->settings->totals;
 
     if (worker->state != CORE_WORKER_RUNNING) {
         return ERROR_SHUTDOWN;
     }
-    if (atomic_fetch_add_explicit(&totals->trunks, 1, memory_order_relaxed) >= worker->settings->trunks_max) {
+    if (atomic_fetch_add_explicit(&totals->trunks, 1, memory_order_relaxed) >= worker->settings->trunks_max &&
+        !downlink_evict(worker)) {
         atomic_fetch_sub_explicit(&totals->trunks, 1, memory_order_relaxed);
         return ERROR_LIMIT;
     }

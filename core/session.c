@@ -38,15 +38,15 @@ void session_move(trunkline_session *session, enum session_state to)
     session->state = (uint8_t)to;
 }
 
-const char *session_client_text(const struct metadata *metadata, char into[ADDRESS_TEXT_MAX])
+const char *session_client_text(const struct address_compact *client, char into[ADDRESS_TEXT_MAX])
 {
     struct address address;
 
-    if (metadata->client.family == 0) {
+    if (client->family == 0) {
         into[0] = '\0';
         return into;
     }
-    address_unpack(&metadata->client, &address);
+    address_unpack(client, &address);
     return address_format(&address, into);
 }
 
@@ -83,7 +83,7 @@ static void session_free(trunkline_session *session)
 
     session_move(session, SESSION_CLOSED);
     session_resources_free(session);
-    memory_free(session->metadata);
+    metadata_shared_release(&session->metadata);
     slab_free(&worker->sessions, session);
     core_worker_session_gone(worker);
 }
@@ -93,7 +93,8 @@ void session_finish(trunkline_session *session)
     struct core_worker *worker = session->worker;
 
     session_resources_stop(session);
-    LOG(LOG_DEBUG, "session-closed", LOG_HEX("session", session->id), LOG_TEXT("service", session->metadata->service),
+    LOG(LOG_DEBUG, "session-closed", LOG_HEX("session", session->id),
+        LOG_TEXT("service", session->metadata->view.service),
         LOG_TEXT("reason", trunkline_reason_name(session->reason)));
     if (session->opened && session->service->handler->closed != NULL) {
         session->service->handler->closed(session, session->reason);
@@ -113,7 +114,7 @@ static void session_log_refused(struct session_origin *origin, const struct meta
     worker->counters.streams_refused++;
     if (log_counter_allow(&worker->stream_refusals, worker->scheduler->now_us, &suppressed)) {
         LOG(LOG_WARNING, "stream-refused", LOG_TEXT("peer", origin->peer),
-            LOG_TEXT("client", session_client_text(metadata, client)), LOG_TEXT("service", metadata->service),
+            LOG_TEXT("client", session_client_text(&metadata->client, client)), LOG_TEXT("service", metadata->service),
             LOG_ERROR_CODE(error), LOG_INTEGER("refused", worker->stream_refusals.total),
             LOG_INTEGER("suppressed", suppressed));
     }
@@ -127,16 +128,18 @@ static trunkline_session *session_new(struct session_origin *origin, const struc
     if (session == NULL) {
         return NULL;
     }
-    session->metadata = metadata_copy(metadata);
+    session->metadata = metadata_pool_share(&worker->metadata, metadata);
     if (session->metadata == NULL) {
         slab_free(&worker->sessions, session);
         return NULL;
     }
+    trim_note(&worker->trim);
+    session->client = metadata->client;
     list_node_init(&session->node);
     session->worker = worker;
     session->state = SESSION_ARRIVED;
     session->id = core_worker_session_id(worker);
-    session->service = core_service_find(worker->settings->services, session->metadata->service);
+    session->service = core_service_find(worker->settings->services, session->metadata->view.service);
     return session;
 }
 
@@ -161,10 +164,12 @@ static struct trunk_stream *session_on_opening(void *owner, const struct metadat
 
 static void session_refuse_unknown(struct session_origin *origin, trunkline_session *session)
 {
+    struct metadata metadata = session->metadata->view;
     char text[METADATA_SERVICE_MAX + 32U];
 
-    snprintf(text, sizeof(text), "no service named %s\n", session->metadata->service);
-    session_log_refused(origin, session->metadata, ERROR_UNKNOWN_SERVICE);
+    snprintf(text, sizeof(text), "no service named %s\n", session->metadata->view.service);
+    metadata.client = session->client;
+    session_log_refused(origin, &metadata, ERROR_UNKNOWN_SERVICE);
     trunk_stream_refuse(&session->stream, 404, text);
     session_free(session);
 }
@@ -181,7 +186,7 @@ static void session_on_attached(void *owner, struct trunk_stream *stream)
     origin->opened++;
     origin->worker->counters.sessions_opened++;
     LOG(LOG_DEBUG, "session-opened", LOG_HEX("session", session->id), LOG_TEXT("peer", origin->peer),
-        LOG_TEXT("service", session->metadata->service));
+        LOG_TEXT("service", session->metadata->view.service));
     session_move(session, SESSION_EXPECT_ANSWER);
     session->opened = 1;
     session->service->handler->open(session, session->service->data);

@@ -47,8 +47,9 @@ struct trunkline_session {
     struct trunk_stream stream;
     struct list_node node; /* in worker->closing or worker->lingering; in none otherwise */
     struct core_worker *worker;
-    const struct core_service *service; /* NULL: the service is unknown, and the request about to be refused */
-    struct metadata *metadata;
+    const struct core_service *service;  /* NULL: the service is unknown, and the request about to be refused */
+    struct metadata_shared *metadata;    /* what it has in common with others: all but the address */
+    struct address_compact client;       /* the address */
     void *data;                          /* the handler's */
     struct session_resources *resources; /* NULL: none */
     uint64_t id;                         /* for logs: unique in the process */
@@ -96,7 +97,7 @@ static inline bool session_live(const trunkline_session *session)
 }
 
 /* The client's address for a log line: "" when unknown. */
-const char *session_client_text(const struct metadata *metadata, char into[ADDRESS_TEXT_MAX]);
+const char *session_client_text(const struct address_compact *client, char into[ADDRESS_TEXT_MAX]);
 
 /* session_resources.c: stops every timer and watch, and lets go of the reference; then frees them. */
 void session_resources_stop(trunkline_session *session);

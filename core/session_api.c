@@ -49,8 +49,8 @@ static void session_log_refusal(trunkline_session *session, int status, const ch
     worker->counters.sessions_refused++;
     if (log_counter_allow(&worker->session_refusals, worker->scheduler->now_us, &suppressed)) {
         LOG(LOG_WARNING, "session-refused", LOG_HEX("session", session->id),
-            LOG_TEXT("client", session_client_text(session->metadata, client)),
-            LOG_TEXT("service", session->metadata->service), LOG_INTEGER("status", status), LOG_TEXT("text", text),
+            LOG_TEXT("client", session_client_text(&session->client, client)),
+            LOG_TEXT("service", session->metadata->view.service), LOG_INTEGER("status", status), LOG_TEXT("text", text),
             LOG_INTEGER("refused", worker->session_refusals.total), LOG_INTEGER("suppressed", suppressed));
     }
 }
@@ -158,12 +158,12 @@ static const char *session_address_text(const struct address_compact *compact, c
 
 void trunkline_get_client(const trunkline_session *session, trunkline_client *client, char text[256])
 {
-    const struct metadata *metadata = session->metadata;
+    const struct metadata *metadata = &session->metadata->view;
 
     _Static_assert(2 * ADDRESS_TEXT_MAX <= 256, "both addresses must fit the caller's text");
     *client = (trunkline_client){
         .service = metadata->service,
-        .address = session_address_text(&metadata->client, text),
+        .address = session_address_text(&session->client, text),
         .listener = session_address_text(&metadata->listener, text + ADDRESS_TEXT_MAX),
         .server_name = metadata->server_name,
         .alpn = metadata->alpn,
@@ -186,6 +186,6 @@ void trunkline_log(const trunkline_session *session, trunkline_log_level level, 
     char client[ADDRESS_TEXT_MAX];
 
     LOG(known, event, LOG_HEX("session", session->id),
-        LOG_TEXT("client", session_client_text(session->metadata, client)),
-        LOG_TEXT("service", session->metadata->service), LOG_TEXT("text", text));
+        LOG_TEXT("client", session_client_text(&session->client, client)),
+        LOG_TEXT("service", session->metadata->view.service), LOG_TEXT("text", text));
 }

@@ -56,7 +56,9 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
         .loop = loop,
         .index = index,
     };
+    trim_init(&worker->trim, scheduler, &worker->sessions.objects, NULL);
     slab_init(&worker->sessions, "session", sizeof(trunkline_session));
+    metadata_pool_init(&worker->metadata);
     list_init(&worker->downlinks);
     list_init(&worker->lingering);
     list_init(&worker->closing);
@@ -75,6 +77,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
 
 void core_worker_dispose(struct core_worker *worker)
 {
+    trim_dispose(&worker->trim);
     mailbox_close(worker->mailbox);
     mailbox_release(&worker->mailbox);
     scratch_dispose(&worker->scratch);

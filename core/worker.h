@@ -15,6 +15,7 @@
 #include "mux/log.h"
 #include "mux/scheduler.h"
 #include "mux/slab.h"
+#include "mux/trim.h"
 #include "mux/trunk.h"
 
 struct core_downlink;
@@ -77,6 +78,8 @@ struct core_worker {
     struct mailbox *mailbox; /* posts from other threads */
     struct scratch scratch;
     struct slab sessions;
+    struct trim trim;              /* of sessions */
+    struct metadata_pool metadata; /* what sessions share */
     struct list downlinks;
     struct list lingering; /* sessions in that state */
     struct list closing;   /* sessions whose handler is owed `closed` */

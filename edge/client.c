@@ -116,7 +116,7 @@ static void edge_client_close(struct edge_client *client, enum transport_close h
 }
 
 /* Makes an alert, unless the output has ended already; written as far as the client takes it now. */
-static enum error_code edge_client_alert(struct edge_client *client, enum edge_alert alert)
+static enum error_code edge_client_alert(struct edge_client *client, enum tls_alert alert)
 {
     if (client->output_half == EDGE_CLIENT_HALF_FLUSHING || client->output_half == EDGE_CLIENT_HALF_ENDED) {
         return ERROR_NONE;
@@ -148,7 +148,7 @@ static void edge_client_spoil(struct edge_client *client)
 /* The core (or its trunk) ended the session: the client must see that it is no clean end. */
 static void edge_client_cut(struct edge_client *client)
 {
-    if (edge_client_alert(client, EDGE_ALERT_INTERNAL_ERROR) != ERROR_NONE) {
+    if (edge_client_alert(client, TLS_ALERT_INTERNAL_ERROR) != ERROR_NONE) {
         /* The client is gone, too. */
         LOG(LOG_DEBUG, "client-alert-unsent", LOG_TEXT("state", state_names[client->state]));
     }
@@ -194,8 +194,8 @@ static void edge_client_log(struct edge_client *client, enum log_level level, st
     tls_peer_info(&client->tls, &info); /* also after the alert that ended the connection */
     int alert = tls_last_alert(&client->tls);
     LOG(level, event, LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
-        LOG_TEXT("sni", info.server_name[0] != 0 ? info.server_name : NULL),
-        LOG_INTEGER("status", status), LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
+        LOG_TEXT("sni", info.server_name[0] != 0 ? info.server_name : NULL), LOG_INTEGER("status", status),
+        LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
 }
 
 void edge_client_failed(struct edge_client *client, enum error_code error)
@@ -245,7 +245,7 @@ void edge_client_failed(struct edge_client *client, enum error_code error)
     }
 }
 
-void edge_client_abort(struct edge_client *client, enum edge_alert alert, enum error_code error)
+void edge_client_abort(struct edge_client *client, enum tls_alert alert, enum error_code error)
 {
     enum error_code flushed = edge_client_alert(client, alert);
     edge_client_failed(client, flushed != ERROR_NONE && flushed != ERROR_NO_MEMORY ? flushed : error);
@@ -271,8 +271,7 @@ void edge_client_settle(struct edge_client *client)
 /* ------------------------------------------------------------------------------------------------ opening */
 
 /* No session for this client: an alert tells it. */
-static void edge_client_refuse(struct edge_client *client, enum error_code error, uint32_t status,
-                               enum edge_alert alert)
+static void edge_client_refuse(struct edge_client *client, enum error_code error, uint32_t status, enum tls_alert alert)
 {
     struct relay *relay = client->relay;
     relay->counters.sessions_refused++;
@@ -286,10 +285,10 @@ static void edge_client_refuse(struct edge_client *client, enum error_code error
     edge_client_spoil(client);
 }
 
-static enum edge_alert edge_client_alert_for(uint32_t status)
+static enum tls_alert edge_client_alert_for(uint32_t status)
 {
     bool denied = status == 401 || status == 403 || status == 404 || status == 407 || status == 421;
-    return denied ? EDGE_ALERT_ACCESS_DENIED : EDGE_ALERT_INTERNAL_ERROR;
+    return denied ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR;
 }
 
 static enum error_code edge_client_open_on(struct edge_client *client, struct uplink *uplink, const char *service,
@@ -316,7 +315,7 @@ bool edge_client_open(struct edge_client *client, const struct uplink *except)
     tls_peer_info(&client->tls, &info);
     const char *service = route_find(relay->settings, client->listener, info.server_name, info.alpn);
     if (service == NULL) {
-        edge_client_refuse(client, ERROR_UNKNOWN_SERVICE, 0, EDGE_ALERT_ACCESS_DENIED);
+        edge_client_refuse(client, ERROR_UNKNOWN_SERVICE, 0, TLS_ALERT_ACCESS_DENIED);
         return true;
     }
     struct uplink *uplink = pool_pick(&relay->pool, except);
@@ -337,7 +336,7 @@ bool edge_client_open(struct edge_client *client, const struct uplink *except)
     case ERROR_TRUNK_LOST:
         return false; /* something changed since the pick: another one may come */
     default:
-        edge_client_refuse(client, error, 0, EDGE_ALERT_INTERNAL_ERROR);
+        edge_client_refuse(client, error, 0, TLS_ALERT_INTERNAL_ERROR);
         return true;
     }
 }
@@ -358,7 +357,7 @@ void edge_client_established(struct edge_client *client)
 static void edge_client_retry(struct edge_client *client, const struct uplink *except)
 {
     if (client->attempts >= EDGE_CLIENT_ATTEMPTS_MAX) {
-        edge_client_refuse(client, ERROR_REFUSED, 0, EDGE_ALERT_INTERNAL_ERROR);
+        edge_client_refuse(client, ERROR_REFUSED, 0, TLS_ALERT_INTERNAL_ERROR);
         return;
     }
     client->relay->counters.opens_retried++;
@@ -451,11 +450,11 @@ static void edge_client_timer_fired(struct timer *timer)
     struct edge_client *client = container_of(timer, struct edge_client, timer);
     switch ((enum edge_client_state)client->state) {
     case EDGE_CLIENT_EXPECT_HANDSHAKE:
-        edge_client_abort(client, EDGE_ALERT_HANDSHAKE_FAILURE, ERROR_TIMEOUT);
+        edge_client_abort(client, TLS_ALERT_HANDSHAKE_FAILURE, ERROR_TIMEOUT);
         break;
     case EDGE_CLIENT_EXPECT_TRUNK:
     case EDGE_CLIENT_EXPECT_ANSWER:
-        edge_client_refuse(client, ERROR_TIMEOUT, 0, EDGE_ALERT_INTERNAL_ERROR);
+        edge_client_refuse(client, ERROR_TIMEOUT, 0, TLS_ALERT_INTERNAL_ERROR);
         break;
     case EDGE_CLIENT_LINGERING:
         edge_client_linger_over(client);

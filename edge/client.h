@@ -87,13 +87,6 @@ struct edge_client {
 /* Reads of one client in a row, before others get their turn. */
 #define EDGE_CLIENT_READS_PER_TURN 4U
 
-/* RFC 8446 section 6.2. */
-enum edge_alert {
-    EDGE_ALERT_HANDSHAKE_FAILURE = 40,
-    EDGE_ALERT_ACCESS_DENIED = 49,
-    EDGE_ALERT_INTERNAL_ERROR = 80,
-};
-
 /* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory. ERROR_NO_MEMORY, ERROR_TLS_INTERNAL (nothing to dispose
  * of then). */
 enum error_code edge_client_init(struct edge_client *client, struct relay *relay, size_t listener,
@@ -141,7 +134,7 @@ void edge_client_established(struct edge_client *client);
 void edge_client_failed(struct edge_client *client, enum error_code error);
 
 /* The same, with an alert first: the failure is not TLS's own. */
-void edge_client_abort(struct edge_client *client, enum edge_alert alert, enum error_code error);
+void edge_client_abort(struct edge_client *client, enum tls_alert alert, enum error_code error);
 
 /* Nothing is read from the client now, as its stream has no room or awaits its answer. */
 bool edge_client_reading_paused(struct edge_client *client);

@@ -67,7 +67,7 @@ void edge_client_stream_data(void *owner, struct trunk_stream *stream, const uin
     if (chain_empty(&client->output) && chain_empty(&client->outbox.pending)) {
         (void)edge_client_send(client, bytes, length);
     } else if (chain_append(&client->output, bytes, length) != ERROR_NONE) {
-        edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
+        edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
     }
 }
 
@@ -163,7 +163,7 @@ void edge_client_pump_early(struct edge_client *client)
         size_t part = length < room ? length : room;
         enum error_code error = trunk_stream_write(&client->stream, bytes, part);
         if (error != ERROR_NONE) {
-            edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, error);
+            edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, error);
             return;
         }
         chain_consume(&client->input, part);
@@ -280,7 +280,7 @@ static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size
     enum error_code flushed = edge_client_flush(client);
     bool flushed_more = was_pending && chain_empty(&client->outbox.pending);
     if (error == ERROR_NONE && client->failure != ERROR_NONE) {
-        edge_client_abort(client, EDGE_ALERT_INTERNAL_ERROR, client->failure);
+        edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, client->failure);
         return;
     }
     if (error == ERROR_NONE) {

@@ -15,6 +15,7 @@
 #include "edge/settings.h"
 #include "edge/worker.h"
 #include "mux/clock.h"
+#include "mux/limits.h"
 #include "mux/log.h"
 #include "mux/memory.h"
 #include "mux/process.h"
@@ -104,6 +105,7 @@ static enum error_code edge_make_trunk_context(const struct edge_settings *setti
         .alpn = alpn,
         .alpn_count = 1,
         .alpn_required = true,
+        .tickets_ignored = true, /* trunks are few, and do not resume TLS */
     };
     return tls_context_new_client(&client, context, fault);
 }
@@ -283,6 +285,7 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
             error = socket_local_address(fd, bound);
         }
         if (error == ERROR_NONE) {
+            socket_keep_alive(fd, TIMEOUT_CLIENT_IDLE_S, TIMEOUT_CLIENT_PROBE_S);
             error = edge_worker_listen(edge->workers[i], listener, fd);
         } else if (fd >= 0) {
             (void)close(fd);

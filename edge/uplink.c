@@ -130,8 +130,8 @@ static void uplink_over(struct uplink *uplink, enum error_code error)
             uplink_log_down(uplink, ERROR_NONE, was_up, 0);
         }
         uplink_move(uplink, UPLINK_IDLE);
-    } else if (uplink->state == UPLINK_DRAINING && error == ERROR_NONE) {
-        uplink_log_down(uplink, error, was_up, 0);
+    } else if (uplink->state == UPLINK_DRAINING) {
+        uplink_log_down(uplink, error, was_up, 0); /* it may be freed now: another has its place */
         if (!pool_uplink_over(pool, uplink)) {
             uplink_wait(uplink);
         }

@@ -10,11 +10,7 @@
 #include "mux/memory.h"
 #include "mux/process.h"
 #include "mux/socket.h"
-
-/* After a crowd has left, the heap is full of holes that the system would not get back by itself. Looked for now and
- * then only, as it costs a walk over the heap. */
-#define TRIM_INTERVAL_MS 3000U
-#define TRIM_CLIENTS_MIN 1000U /* that have left since the last time, and at least as many as are still here */
+#include "mux/trim.h"
 
 struct edge_listener {
     struct listener listener;
@@ -28,8 +24,7 @@ struct edge_worker {
     struct relay relay;
     struct edge_listener *listeners; /* one for each of the settings; some may not be started */
     uint64_t thread;
-    struct timer trim;
-    size_t clients_peak; /* since the last trim */
+    struct trim trim; /* of clients */
     struct loop_post drain;
     struct loop_post stop;
     struct loop_post stopped;
@@ -50,32 +45,6 @@ static void edge_worker_ignore(struct transport *transport, unsigned events)
 {
     (void)transport;
     (void)events;
-}
-
-static void edge_worker_trim(struct timer *timer)
-{
-    struct edge_worker *worker = container_of(timer, struct edge_worker, trim);
-    size_t here = worker->relay.client_count;
-    size_t left = worker->clients_peak - here;
-    if (left >= TRIM_CLIENTS_MIN && left >= here) {
-        memory_trim();
-        worker->clients_peak = here;
-    }
-    if (worker->clients_peak >= TRIM_CLIENTS_MIN) {
-        scheduler_arm(loop_scheduler(worker->loop), &worker->trim, TRIM_INTERVAL_MS);
-    }
-}
-
-static void edge_worker_count_peak(struct edge_worker *worker)
-{
-    size_t here = worker->relay.client_count;
-    if (here <= worker->clients_peak) {
-        return;
-    }
-    worker->clients_peak = here;
-    if (here == TRIM_CLIENTS_MIN) {
-        scheduler_arm(loop_scheduler(worker->loop), &worker->trim, TRIM_INTERVAL_MS);
-    }
 }
 
 /* A client that cannot be taken: it is told at once, with RST, so that neither side keeps anything. */
@@ -101,7 +70,7 @@ static void edge_worker_accept(void *owner, int fd, const struct address *peer)
         edge_worker_turn_away(worker, fd);
         return;
     }
-    edge_worker_count_peak(worker);
+    trim_note(&worker->trim);
     struct socket_transport *socket = (struct socket_transport *)(void *)&client->slot;
     if (socket_transport_open(socket, worker->loop, fd, edge_client_ready) != ERROR_NONE) {
         edge_client_abandon(client);
@@ -133,7 +102,7 @@ static void edge_worker_run_stopped(struct loop_post *post)
 static void edge_worker_relay_stopped(void *owner)
 {
     struct edge_worker *worker = owner;
-    scheduler_disarm(loop_scheduler(worker->loop), &worker->trim);
+    trim_dispose(&worker->trim);
     loop_stop(worker->loop);
     loop_post(worker->settings.owner_loop, &worker->stopped);
 }
@@ -232,13 +201,14 @@ enum error_code edge_worker_new(struct edge_worker **result, const struct edge_w
         return ERROR_NO_MEMORY;
     }
     worker->settings = *settings;
-    timer_init(&worker->trim, edge_worker_trim);
     worker->drain.run = edge_worker_run_drain;
     worker->stop.run = edge_worker_run_stop;
     worker->stopped.run = edge_worker_run_stopped;
     worker->listeners = memory_calloc(settings->edge->listen_count, sizeof(*worker->listeners));
     enum error_code error = worker->listeners != NULL ? loop_new(&worker->loop) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
+        trim_init(&worker->trim, loop_scheduler(worker->loop), &worker->relay.client_count,
+                  &worker->relay.counters.handshakes_completed);
         error = edge_worker_make_relay(worker);
         worker->has_relay = error == ERROR_NONE;
     }
@@ -304,7 +274,7 @@ void edge_worker_free(struct edge_worker **pointer)
     if (worker->has_relay) {
         edge_worker_stop_listening(worker);
         relay_dispose(&worker->relay);
-        scheduler_disarm(loop_scheduler(worker->loop), &worker->trim);
+        trim_dispose(&worker->trim);
         worker->has_relay = 0;
     }
     loop_free(&worker->loop);

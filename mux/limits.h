@@ -25,8 +25,10 @@
 #define LIMIT_EDGE_HANDSHAKES    20000U   /* clients of one process that have not finished TLS */
 #define TIMEOUT_HANDSHAKE_MS     15000U   /* from accept to the end of the TLS handshake */
 #define TIMEOUT_OPEN_MS          10000U   /* from there to the core's answer, waiting for a trunk included */
-#define TIMEOUT_LINGER_MS        5000U    /* after both directions have ended, for the client's FIN */
-#define TIMEOUT_RECONNECT_MIN_MS 100U     /* first wait; doubled with jitter up to the maximum */
+#define TIMEOUT_CLIENT_IDLE_S    120U /* TCP keep-alive: a client that vanished is noticed after this and 4 probes */
+#define TIMEOUT_CLIENT_PROBE_S   30U
+#define TIMEOUT_LINGER_MS        5000U /* after both directions have ended, for the client's FIN */
+#define TIMEOUT_RECONNECT_MIN_MS 100U  /* first wait; doubled with jitter up to the maximum */
 #define TIMEOUT_RECONNECT_MAX_MS 10000U
 #define TIMEOUT_DRAIN_MS         30000U /* SIGTERM: sessions may end by themselves for so long */
 

@@ -171,6 +171,12 @@ static void link_abandon(struct link *link, enum error_code error)
 static void link_deadline(struct timer *timer)
 {
     struct link *link = container_of(timer, struct link, deadline);
+    if (link->lingering) {
+        /* All was written and FIN follows: the system delivers it without us, and a reset would drop it. */
+        link->peer_finished = 1;
+        scheduler_defer(link->scheduler, &link->flush);
+        return;
+    }
     link_abandon(link, ERROR_TIMEOUT);
 }
 
@@ -291,6 +297,7 @@ static void link_on_established(struct tls_session *tls)
     struct link *link = container_of(tls, struct link, tls);
     enum error_code error = link->events->established(link);
     if (error != ERROR_NONE) {
+        tls_abort(tls, error == ERROR_TLS_CERTIFICATE ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR);
         link_close(link, error);
     } else if (link->state == LINK_HANDSHAKE) {
         link_move(link, LINK_GREETING);
@@ -376,7 +383,7 @@ static void link_read(struct link *link)
             return;
         }
         if (error != ERROR_NONE || length == 0) {
-            link_abandon(link, error != ERROR_NONE ? error : ERROR_PEER_CLOSED);
+            link_abandon(link, error != ERROR_NONE ? error : ERROR_TRUNCATED);
             return;
         }
         error = tls_receive(&link->tls, link->scratch->input, length);
@@ -501,6 +508,7 @@ void link_detach(struct link *link)
     scheduler_disarm(link->scheduler, &link->deadline);
     scheduler_cancel(link->scheduler, &link->flush);
     scheduler_cancel(link->scheduler, &link->read_more);
+    tls_rest(&link->tls);
     link->scheduler = NULL;
     link->scratch = NULL;
 }

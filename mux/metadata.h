@@ -10,6 +10,7 @@
 
 #include "mux/address.h"
 #include "mux/error.h"
+#include "mux/list.h"
 
 #define METADATA_SERVICE_MAX     255U  /* bytes of a service name */
 #define METADATA_CERTIFICATE_MAX 8192U /* bytes of a client certificate, DER */
@@ -75,7 +76,26 @@ enum error_code metadata_parse_end(struct metadata_parser *parser);
 /* One allocation that holds everything; NULL when memory is out. Freed with memory_free. */
 struct metadata *metadata_copy(const struct metadata *metadata);
 
-/* Bytes of that allocation. */
-size_t metadata_footprint(const struct metadata *metadata);
+/* What many sessions have in common: everything but the client's address. Reference counted; one thread. */
+struct metadata_shared {
+    struct list_node node; /* in the pool; in none when it has a certificate, which is one client's own */
+    uint32_t references;
+    struct metadata view; /* `client` is none; texts follow in the same allocation */
+};
+
+/* Where sessions of one worker find what others have already: the most recently found first. */
+struct metadata_pool {
+    struct list shared;
+};
+
+#define METADATA_POOL_LOOKS 16U /* at the most recent ones; what is not among them gets memory of its own */
+
+void metadata_pool_init(struct metadata_pool *pool);
+
+/* A reference to what equals `metadata` but for the client's address; NULL when memory is out. */
+struct metadata_shared *metadata_pool_share(struct metadata_pool *pool, const struct metadata *metadata);
+
+/* Gives the reference back, and nulls the pointer. */
+void metadata_shared_release(struct metadata_shared **shared);
 
 #endif

@@ -208,6 +208,16 @@ void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms
     (void)setsockopt(socket->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof(unsent_max_bytes));
 }
 
+void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s)
+{
+    const int on = 1;
+    const unsigned probes = 4;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 /* ---- connecting ---- */
 
 static enum error_code socket_new(sa_family_t family, int *fd)

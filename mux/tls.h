@@ -1,7 +1,7 @@
 /*
  * One TLS connection as an engine: ciphertext in, plaintext and ciphertext out; no I/O. Callers see this interface
- * only; who does the work behind it (GnuTLS for the handshake, and for the record layer until a compact one takes
- * over) is not their business. A connection belongs to one thread; a context may be shared by all.
+ * only; who does the work behind it (GnuTLS for the handshake, mux/record.h from then on) is not their business. A
+ * connection belongs to one thread; a context may be shared by all.
  */
 #ifndef MUX_TLS_H
 #define MUX_TLS_H
@@ -19,12 +19,20 @@
 #define TLS_ALPN_OWN_COUNT_MAX 8U     /* protocol names of a context */
 #define TLS_TICKET_KEY_BYTES   64U
 
+/* Fatal alerts that callers send (RFC 8446 section 6.2). */
+enum tls_alert {
+    TLS_ALERT_HANDSHAKE_FAILURE = 40,
+    TLS_ALERT_ACCESS_DENIED = 49,
+    TLS_ALERT_INTERNAL_ERROR = 80,
+};
+
 struct tls_context; /* credentials and policy; reference counted */
 struct tls_session;
 
 /* What a connection tells its owner. None may dispose of the connection that calls it. */
 struct tls_events {
-    /* Ciphertext for the peer. The bytes are valid during the call only. */
+    /* Ciphertext for the peer. The bytes are valid during the call only, in which nothing may be sent on any TLS
+     * connection of the thread. */
     void (*output)(struct tls_session *tls, const uint8_t *bytes, size_t length);
 
     /* The handshake is complete and the peer is authenticated as the context demands. */
@@ -72,6 +80,7 @@ struct tls_client_settings {
     const char *const *alpn;
     size_t alpn_count;
     bool alpn_required;   /* a server that chooses none is refused */
+    bool tickets_ignored; /* no resumption data is kept: an established client is as small as a server */
     const char *priority; /* GnuTLS priority string; NULL: the project's policy */
 };
 
@@ -114,6 +123,10 @@ enum error_code tls_finish(struct tls_session *tls);
 /* Sends a fatal alert (RFC 8446 section 6.2 numbers); only tls_dispose may follow. No effect before the handshake
  * has sent or received anything. */
 void tls_abort(struct tls_session *tls, uint8_t alert);
+
+/* Lets go of what the calling thread keeps for a connection that is established: to be called when another thread is
+ * about to take it over. It is no error to forget it, but keys stay in this thread's memory for a while then. */
+void tls_rest(struct tls_session *tls);
 
 /* Wipes the keys and frees; nothing is sent. No effect on a connection that is disposed. */
 void tls_dispose(struct tls_session *tls);

@@ -484,6 +484,7 @@ enum error_code tls_context_new_client(const struct tls_client_settings *setting
         return error;
     }
     (*context)->alpn_required = settings->alpn_required;
+    (*context)->tickets_ignored = settings->tickets_ignored;
     if ((settings->certificate.certificate == NULL) != (settings->certificate.key == NULL)) {
         error = fault_tell(fault, ERROR_CREDENTIALS, "a certificate and its key go together");
     } else if (settings->certificate.certificate != NULL) {

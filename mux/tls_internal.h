@@ -31,7 +31,8 @@ struct tls_credential {
     struct tls_names names;
 };
 
-/* Is the user pointer of each GnuTLS session made from it; the session's transport pointer is the tls_session. */
+/* Is the user pointer of each GnuTLS session made from it; the session's transport pointer is the tls_session while the
+ * handshake goes on. */
 struct tls_context {
     atomic_uint references;
     bool server;
@@ -39,6 +40,7 @@ struct tls_context {
     bool alpn_required;
     bool unknown_name_refused;
     bool tickets;
+    bool tickets_ignored; /* a client that resumes nothing */
     enum tls_client_auth client_auth;
     gnutls_certificate_credentials_t credentials; /* trust only: our own certificates are retrieved from `own` */
     gnutls_priority_t priority;

@@ -220,6 +220,7 @@ void trunk_fail(struct trunk *trunk, enum error_code error)
 enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code)
 {
     trunk->goaway_sent = 1;
+    trunk->goaway_code = (uint32_t)code;
     int32_t last = nghttp2_session_get_last_proc_stream_id(trunk->h2);
     int failure = nghttp2_submit_goaway(trunk->h2, NGHTTP2_FLAG_NONE, last, (uint32_t)code, NULL, 0);
     trunk_want_send(trunk);
@@ -308,6 +309,9 @@ enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stre
     struct metadata_field fields[METADATA_FIELDS_MAX];
     size_t count = 0;
     error = metadata_encode(metadata, room, capacity, fields, &count);
+    if (error == ERROR_LIMIT) {
+        error = ERROR_METADATA_TOO_LARGE; /* of this request, not of the trunk: another trunk will not do either */
+    }
     if (error == ERROR_NONE) {
         nghttp2_nv pairs[METADATA_FIELDS_MAX];
         for (size_t i = 0; i < count; i++) {
@@ -495,7 +499,8 @@ void trunk_stream_consume(struct trunk_stream *stream, size_t length)
     if (stream->input != STREAM_OPEN || stream->consumed < trunk->settings.stream_window_bytes / 2U) {
         return;
     }
-    int failure = nghttp2_submit_window_update(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, (int32_t)stream->consumed);
+    /* Not nghttp2_submit_window_update, which forgets what nghttp2 has consumed by itself: the padding. */
+    int failure = nghttp2_session_consume_stream(trunk->h2, stream->id, stream->consumed);
     if (failure == 0) {
         stream->consumed = 0;
         trunk_want_send(trunk);

@@ -143,7 +143,8 @@ enum error_code trunk_send(struct trunk *trunk, uint8_t *into, size_t capacity, 
 enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code);
 
 /* Opener: starts a stream. ERROR_TRUNK_GOAWAY, ERROR_TRUNK_EXHAUSTED, ERROR_LIMIT (the peer's or our limit of
- * streams), ERROR_STATE (not ready), ERROR_INVALID (metadata that no header field can carry), ERROR_NO_MEMORY. */
+ * streams), ERROR_STATE (not ready), ERROR_INVALID (metadata that no header field can carry),
+ * ERROR_METADATA_TOO_LARGE, ERROR_NO_MEMORY. */
 enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata);
 
 /* Acceptor: answers the request with 200. ERROR_NO_MEMORY. */

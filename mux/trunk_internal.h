@@ -63,10 +63,11 @@ struct trunk {
     enum error_code error; /* first failure inside a callback */
     uint8_t ready_for_streams;
     uint8_t goaway_received;
-    uint8_t goaway_sent; /* by trunk_goaway */
-    uint8_t failed;      /* the owner has been told */
-    uint8_t announced;   /* acceptor: the first frame has been made */
-    uint8_t busy;        /* inside nghttp2: must not be entered again */
+    uint32_t goaway_code; /* of trunk_goaway */
+    uint8_t goaway_sent;  /* by trunk_goaway */
+    uint8_t failed;       /* the owner has been told */
+    uint8_t announced;    /* acceptor: the first frame has been made */
+    uint8_t busy;         /* inside nghttp2: must not be entered again */
 };
 
 /* trunk.c */

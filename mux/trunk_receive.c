@@ -295,7 +295,7 @@ static void trunk_on_response(struct trunk *trunk, const nghttp2_frame *frame)
 static void trunk_stream_window_opened(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
-    if (!chain_empty(&stream->queue)) {
+    if (!chain_empty(&stream->queue) || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
     }
     if (stream->wants_room && trunk_stream_room(stream) > 0) {
@@ -415,6 +415,10 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
     if (taken < 0) {
         return trunk_error_from_nghttp2((int)taken);
     }
+    /* Two frames for each stream (a reset, a window) and some: a peer that makes us owe it more does not read. */
+    if (nghttp2_session_get_outbound_queue_size(trunk->h2) > 2U * (size_t)trunk->settings.sessions_max + 10000U) {
+        return ERROR_TRUNK_PROTOCOL;
+    }
     return ERROR_NONE;
 }
 
@@ -423,6 +427,7 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
 static void trunk_ping_due(struct timer *timer)
 {
     struct trunk *trunk = container_of(timer, struct trunk, ping);
+    trunk_internal_age(trunk);
     if (trunk->ping_sent_us != 0) {
         if (trunk->received_bytes == trunk->received_bytes_at_ping) {
             trunk_fail(trunk, ERROR_TRUNK_PING_TIMEOUT);
@@ -433,7 +438,6 @@ static void trunk_ping_due(struct timer *timer)
         scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
         return;
     }
-    trunk_internal_age(trunk);
     int failure = nghttp2_submit_ping(trunk->h2, NGHTTP2_FLAG_NONE, NULL);
     if (failure != 0) {
         trunk_fail(trunk, trunk_error_from_nghttp2(failure));

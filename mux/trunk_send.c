@@ -31,6 +31,13 @@ static size_t size_min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* nghttp2 holds back a DATA frame behind a shut window even when it is empty, and the turn with it. */
+static bool trunk_window_shut(const struct trunk *trunk, const struct trunk_stream *stream)
+{
+    return nghttp2_session_get_stream_remote_window_size(trunk->h2, stream->id) <= 0 ||
+           nghttp2_session_get_remote_window_size(trunk->h2) <= 0;
+}
+
 /* Bytes that the stream may put into one frame now; 0 also for a mere end. */
 static size_t trunk_turn_size(const struct trunk *trunk, const struct trunk_stream *stream)
 {
@@ -54,7 +61,7 @@ static enum turn_result trunk_give_turn(struct trunk *trunk)
     list_for_each(&trunk->ready, node) {
         struct trunk_stream *stream = container_of(node, struct trunk_stream, ready);
         size_t size = trunk_turn_size(trunk, stream);
-        bool ends = stream->output == STREAM_ENDING && chain_empty(&stream->queue);
+        bool ends = stream->output == STREAM_ENDING && chain_empty(&stream->queue) && !trunk_window_shut(trunk, stream);
         if (size == 0 && !ends) {
             if (trunk_window_open) {
                 list_remove(&stream->ready); /* its own window is shut: WINDOW_UPDATE makes it ready again */
@@ -87,10 +94,9 @@ static ssize_t trunk_on_read(nghttp2_session *h2, int32_t id, uint8_t *into, siz
 {
     struct trunk *trunk = user_data;
     (void)h2;
-    (void)id;
     (void)into;
     (void)source;
-    if (trunk->turn == NULL) {
+    if (trunk->turn == NULL || trunk->turn->id != id) {
         /* The stream was detached after its turn was given: nothing of it may be sent. */
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
@@ -161,7 +167,7 @@ int trunk_on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *u
         trunk_data_sent(trunk, frame);
         break;
     case NGHTTP2_GOAWAY:
-        if (frame->goaway.error_code != NGHTTP2_NO_ERROR && !trunk->goaway_sent) {
+        if (frame->goaway.error_code != NGHTTP2_NO_ERROR && frame->goaway.error_code != trunk->goaway_code) {
             trunk_fail(trunk, ERROR_TRUNK_PROTOCOL); /* nghttp2 found the peer at fault */
         }
         break;

@@ -1,5 +1,5 @@
-// An ordinary HTTP/2 client in place of the edge: Node's http2 over mutual TLS. Carries out the requests named, one after
-// the other on one connection, and prints one JSON line for each: what was answered and how the stream ended.
+// An ordinary HTTP/2 client in place of the edge: Node's http2 over mutual TLS. Carries out the requests named, one
+// after the other on one connection, and prints one JSON line for each: what was answered and how the stream ended.
 //   echo:SERVICE      CONNECT, waits for the answer, sends a megabyte, half-closes, reads to the end
 //   early:SERVICE     CONNECT, and sends before the answer has come
 //   reset:SERVICE     CONNECT, sends, resets the stream with CANCEL

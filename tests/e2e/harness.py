@@ -1,6 +1,6 @@
-"""What the end-to-end tests share: a PKI for the run, programs that are started and ended by their process ids, logs that
-are searched and are shown when a test fails, TLS clients that tell each way in which a connection can end, and waiting for
-conditions with a deadline. Nothing here sleeps for a fixed time.
+"""What the end-to-end tests share: a PKI for the run, programs that are started and ended by their process ids, logs
+that are searched and are shown when a test fails, TLS clients that tell each way in which a connection can end, and
+waiting for conditions with a deadline. Nothing here sleeps for a fixed time.
 
 TRUNKLINE_BIN names the directory of the programs under test, TRUNKLINE_SOURCE the source tree.
 """
@@ -36,9 +36,12 @@ LOG_LINES_SHOWN = 40
 
 @functools.lru_cache(maxsize=None)
 def sanitized():
-    """Programs with a sanitizer are slower and larger: bounds of time and memory do not hold for them."""
+    """The compiler's option for the sanitizers that the programs are built with; "" for none. Such programs are slower
+    and larger: bounds of time and memory do not hold for them."""
     program = (BIN / "trunkline-edge").read_bytes()
-    return b"__asan_init" in program or b"__tsan_init" in program
+    if b"__asan_init" in program:
+        return "-fsanitize=address,undefined"
+    return "-fsanitize=thread" if b"__tsan_init" in program else ""
 
 
 @functools.lru_cache(maxsize=None)
@@ -181,7 +184,8 @@ class Process:
         try:
             return self.popen.wait(seconds * patience())
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} (pid {self.pid}) still runs after {seconds * patience():.0f} s") from None
+            raise AssertionError(f"{self.name} (pid {self.pid}) still runs after {seconds * patience():.0f} s") \
+                from None
 
     def kill(self):
         """kill -9."""
@@ -283,7 +287,7 @@ class Program(Process):
         """It ends by itself, with the code expected and no report of a sanitizer: the line of totals."""
         self.checked = True
         code = self.wait(seconds)
-        self.case.assertNotRegex(self.error_text(), SANITIZER, f"{self.name}: a sanitizer's report")
+        self.assert_no_report()
         self.case.assertEqual(code, self.expected_exit, f"{self.name}: exit code\n{self.error_text()[-2000:]}")
         self.case.assertTrue(self.find("edge-stopped") or self.find("core-stopped"), f"{self.name} tells its totals")
         return self.log()[-1]
@@ -291,7 +295,14 @@ class Program(Process):
     def kill(self):
         super().kill()
         self.checked = True
-        self.case.assertNotRegex(self.error_text(), SANITIZER, f"{self.name}: a sanitizer's report")
+        self.assert_no_report()
+
+    def assert_no_report(self):
+        """No sanitizer has found anything."""
+        text = self.error_text()
+        report = SANITIZER.search(text)
+        if report is not None:
+            raise AssertionError(f"{self.name}: a sanitizer's report\n{text[report.start():][:6000]}")
 
     def finish(self):
         try:
@@ -357,13 +368,14 @@ def client_context(*, alpn=None, lowest=ssl.TLSVersion.TLSv1_2, highest=ssl.TLSV
 
 
 def alert_name(error):
-    """An ssl.SSLError in capitals, as "TLSV1_ALERT_INTERNAL_ERROR"; for alerts that Python has no name for, OpenSSL's text."""
+    """An ssl.SSLError in capitals, as "TLSV1_ALERT_INTERNAL_ERROR"; for alerts that Python has no name for, OpenSSL's
+    text."""
     return error.reason or str(error).split("(_ssl")[0].replace("[SSL]", "").strip().replace(" ", "_").upper()
 
 
 class Client:
-    """A TLS client whose every byte is under control: it can half-close, vanish, reset, send garbage, and it tells how the
-    other side ended."""
+    """A TLS client whose every byte is under control: it can half-close, vanish, reset, send garbage, and it tells how
+    the other side ended."""
 
     def __init__(self, address, *, context=None, server_name="localhost", session=None, timeout=10,
                  receive_buffer=None):

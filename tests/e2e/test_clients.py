@@ -1,10 +1,9 @@
-"""Clients that are not ours, and every way in which a connection can begin and end: OpenSSL, GnuTLS and Python speak TLS to
-an edge; echo or a plain TCP server stands behind the core."""
+"""Clients that are not ours, and every way in which a connection can begin and end: OpenSSL, GnuTLS and Python speak
+TLS to an edge; echo or a plain TCP server stands behind the core."""
 import hashlib
 import os
 import socket
 import ssl
-import unittest
 
 import harness
 from harness import (Case, Client, Interactive, client_context, join_address, pki, raw_end, receive_exactly, run, tool,

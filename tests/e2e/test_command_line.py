@@ -2,7 +2,6 @@
 import re
 import socket
 import subprocess
-import unittest
 
 import harness
 from harness import (BIN, EXIT_ADDRESS, EXIT_CREDENTIALS, EXIT_OK, EXIT_USAGE, SOURCE, Case, foreign_pki, join_address,
@@ -76,7 +75,8 @@ class CommandLineTest(Case):
             self.assert_wrong("core", core_arguments(**{name: None}), EXIT_USAGE, "--" + name.replace("_", "-"))
         for name in ("listen", "certificate", "core", "core_ca", "trunk_certificate", "trunk_key"):
             self.assert_wrong("edge", edge_arguments(**{name: None}), EXIT_USAGE, "--" + name.replace("_", "-"))
-        self.assert_wrong("edge", edge_arguments(key=None), EXIT_USAGE, "--certificate", "every certificate needs one key")
+        self.assert_wrong("edge", edge_arguments(key=None), EXIT_USAGE, "--certificate",
+                          "every certificate needs one key")
 
     def test_credentials_that_cannot_be_used_are_named(self):
         garbage = self.directory / "garbage.pem"
@@ -137,7 +137,8 @@ class CommandLineTest(Case):
     def test_a_configuration_is_checked_without_a_start(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = join_address(taken.getsockname())
-            for program, arguments in (("core", core_arguments(listen=address)), ("edge", edge_arguments(listen=address))):
+            for program, arguments in (("core", core_arguments(listen=address)),
+                                       ("edge", edge_arguments(listen=address))):
                 done = self.run_program(program, *arguments, "--check-config")
                 self.assertEqual(done.returncode, EXIT_OK, done.stderr)
                 self.assertNotIn("listening", done.stdout)

@@ -1,17 +1,16 @@
-"""Bytes in bulk through `forward`: curl over HTTP/1.1 and HTTP/2 from nginx, a large upload, and a slow reader beside a fast
-one."""
+"""Bytes in bulk through `forward`: curl over HTTP/1.1 and HTTP/2 from nginx, a large upload, and a slow reader beside a
+fast one."""
 import contextlib
 import functools
 import hashlib
 import os
-import pathlib
 import select
 import subprocess
 import time
-import unittest
 
 import harness
-from harness import Case, client_context, free_port, join_address, patience, pki, run_directory, sanitized, tool, wait_for
+from harness import (Case, client_context, free_port, join_address, patience, pki, run_directory, sanitized, tool,
+                     wait_for)
 
 GIGABYTE = 1 << 30
 MEGABYTE = 1 << 20

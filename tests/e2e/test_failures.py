@@ -4,7 +4,6 @@ import shutil
 import signal
 import ssl
 import time
-import unittest
 
 import harness
 from harness import EXIT_FORCED, Case, Client, client_context, join_address, patience, pki, wait_for
@@ -253,7 +252,8 @@ class ReloadTest(Case):
         edge.signal(signal.SIGHUP)
         edge.wait_log("edge-reloaded")
         # Every worker takes the new one at its next turn.
-        wait_for(lambda: all(self.served(edge.address) == self.pem("renewed") for _ in range(8)), 5, "the new one shows")
+        wait_for(lambda: all(self.served(edge.address) == self.pem("renewed") for _ in range(8)), 5,
+                 "the new one shows")
         old.echo()
         # Files that cannot be used change nothing, and are told of.
         self.replace("edge", b"no certificate\n")

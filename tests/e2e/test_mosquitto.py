@@ -1,7 +1,6 @@
 """MQTT through the relay pair: mosquitto behind `forward`, its own clients over TLS before the edge."""
 import re
 import signal
-import unittest
 
 import harness
 from harness import Case, free_port, pki, run, tool, wait_for
@@ -80,7 +79,8 @@ class MosquittoTest(Case):
 
     def test_a_subscriber_that_dies_is_missed_by_the_broker(self):
         will = self.start("will", tool("stdbuf"), "-oL", tool("mosquitto_sub"),
-                          *self.arguments("-d", "-t", "room/any", "--will-topic", "room/will", "--will-payload", "gone"))
+                          *self.arguments("-d", "-t", "room/any", "--will-topic", "room/will", "--will-payload",
+                                           "gone"))
         will.wait_output(r"Subscribed")
         stays = self.subscribe("stays", "room/will")
         will.kill()  # no DISCONNECT, no close_notify

@@ -1,11 +1,10 @@
-"""The trunk is ordinary HTTP/2: Node's server stands in for the core, Node's client for the edge. And whoever may not speak
-on a trunk, or speaks it badly, is refused without harm to others."""
+"""The trunk is ordinary HTTP/2: Node's server stands in for the core, Node's client for the edge. And whoever may not
+speak on a trunk, or speaks it badly, is refused without harm to others."""
 import base64
 import contextlib
 import json
 import socket
 import ssl
-import unittest
 
 import h2.config
 import h2.connection
@@ -40,6 +39,7 @@ class CoreStandInTest(Case):
             client.echo(b"hello" * 100000)
             client.half_close()
             self.assertEqual(client.read_end(), (b"", "close_notify"))
+            client.close()
         for close in self.events("close", 2):
             self.assertEqual((close["bytes"], close["code"]), (500000, 0))
         trunks = self.events("trunk", 2)
@@ -261,7 +261,8 @@ class BadTrunkTest(Case):
         for certificate, alerts in ((None, ("CERTIFICATE_REQUIRED",)),
                                     ((foreign_pki()["trunk.crt"], foreign_pki()["trunk.key"]),
                                      ("UNKNOWN_CA", "BAD_CERTIFICATE")),
-                                    ((pki()["stranger.crt"], pki()["stranger.key"]), ("UNKNOWN_CA", "BAD_CERTIFICATE"))):
+                                    ((pki()["stranger.crt"], pki()["stranger.key"]),
+                                     ("UNKNOWN_CA", "BAD_CERTIFICATE"))):
             with self.subTest(certificate=certificate):
                 error, peer = self.attempt(core, certificate)
                 self.assertTrue(any(alert in str(getattr(error, "reason", "")) for alert in alerts), error)
@@ -279,6 +280,14 @@ class BadTrunkTest(Case):
         self.assertEqual(line["name"], "edge")
         allowed = self.core("--allow-name", "edge-1.example.com", "--allow-name", "edge", name="allowed")
         self.client(self.edge(allowed)).echo()
+
+    def test_who_says_nothing_does_not_keep_a_trunk_out(self):
+        core = self.core("--workers", "1", "--trunks-max", "4")
+        silent = [self.tcp(core.address) for _ in range(8)]
+        bystander = self.client(self.edge(core))
+        bystander.echo()
+        line, = core.wait_log("trunk-refused", peer=join_address(silent[0].getsockname()))
+        self.assertEqual(line["error"], "limit")
 
     def test_who_speaks_no_http2_is_refused(self):
         core = self.core("--handshake-timeout", "1s")
@@ -400,6 +409,7 @@ class BadTrunkTest(Case):
         self.assertEqual(line["error"], "tls-certificate")
         client = self.client(edge)
         self.assertEqual(client.read_end(), (b"", "TLSV1_ALERT_INTERNAL_ERROR"))
+        client.close()
         self.assertEqual(edge.stop()["refused"], 1)
 
     def test_a_core_with_another_name_gets_no_trunk(self):

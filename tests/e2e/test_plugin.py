@@ -1,9 +1,8 @@
-"""Handlers of one's own: the examples are built out of the tree, against an installed Trunkline that is found with nothing
-but pkg-config, and serve sessions as plugins."""
+"""Handlers of one's own: the examples are built out of the tree, against an installed Trunkline that is found with
+nothing but pkg-config, and serve sessions as plugins."""
 import contextlib
 import os
 import shutil
-import unittest
 
 import harness
 from harness import BIN, EXIT_USAGE, SOURCE, Case, patience, pki, run, run_directory, tool
@@ -19,8 +18,8 @@ def installed():
         found = [path.parent for path in prefix.rglob("trunkline.pc")]
         if len(found) != 1:
             raise AssertionError(f"the installation has {len(found)} pkg-config files")
-        run(tool("make"), "-C", example, "-B", timeout=120,
-            env={"PATH": os.environ["PATH"], "PKG_CONFIG_PATH": str(found[0]), "CFLAGS": "-O2 -Wall -Wextra -Werror"})
+        run(tool("make"), "-C", example, "-B", f"CFLAGS=-O2 -Wall -Wextra -Werror {harness.sanitized()}", timeout=120,
+            env={"PATH": os.environ["PATH"], "PKG_CONFIG_PATH": str(found[0])})
     return prefix, example
 
 

@@ -1,11 +1,10 @@
-"""Clients that are refused: each gets the proper alert and one counted log line with its address, and a bystander on the
-same edge goes on echoing throughout."""
+"""Clients that are refused: each gets the proper alert and one counted log line with its address, and a bystander on
+the same edge goes on echoing throughout."""
 import os
 import socket
 import ssl
 import struct
 import time
-import unittest
 
 import harness
 from harness import Case, Client, Interactive, client_context, join_address, patience, raw_end, run, tool, wait_for
@@ -59,6 +58,9 @@ def plain_alert(data):
 class RefusalCase(Case):
     """With a bystander."""
 
+    def setUp(self):
+        self.connections = []
+
     def start_edge(self, core, *options, **more):
         self.relay_edge = self.edge(core, *options, **more)
         return self.relay_edge
@@ -70,6 +72,7 @@ class RefusalCase(Case):
 
     def raw(self):
         connection = self.tcp(self.relay_edge.address)
+        self.connections.append(connection)
         return connection, join_address(connection.getsockname())
 
     def assert_logged_once(self, event, peer, error, **fields):
@@ -86,12 +89,15 @@ class RefusalCase(Case):
 
 class HandshakeRefusalTest(RefusalCase):
     def setUp(self):
+        super().setUp()
         self.relay_core = self.core()
         self.start_edge(self.relay_core, "--handshake-timeout", "1s")
         self.watch(self.relay_edge)
 
     def stop_and_count(self, failed):
         self.bystander.close()
+        for connection in self.connections:  # the edge waits for their FIN
+            connection.close()
         totals = self.relay_edge.stop()
         self.assertEqual((totals["handshakes_failed"], totals["opened"], totals["ended"]), (failed, 1, 1), totals)
         totals = self.relay_core.stop()
@@ -185,7 +191,7 @@ class HandshakeRefusalTest(RefusalCase):
 
     def test_a_client_that_does_not_trust_the_edge(self):
         client = Client(self.relay_edge.address, context=client_context(authority=harness.foreign_pki()["ca.crt"]))
-        self.addCleanup(client.socket.close)
+        self.connections.append(client.socket)
         with self.assertRaises(ssl.SSLCertVerificationError):
             client.handshake()
         line, = self.relay_edge.wait_log("client-handshake-failed", peer=client.name)

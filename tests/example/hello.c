@@ -22,8 +22,7 @@ static const char *hello_setup(const char *argument, void **service)
 {
     static char greeting[64];
 
-    if (snprintf(greeting, sizeof(greeting), "%s", argument[0] != '\0' ? argument : "Hello") >=
-        (int)sizeof(greeting)) {
+    if (snprintf(greeting, sizeof(greeting), "%s", argument[0] != '\0' ? argument : "Hello") >= (int)sizeof(greeting)) {
         return "the greeting is too long";
     }
     *service = greeting;

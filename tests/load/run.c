@@ -430,7 +430,11 @@ static enum error_code make_context(struct run *run, char *fault, size_t capacit
 {
     const struct load_options *options = run->options;
     const struct tls_client_settings settings = {
-        .ca = options->ca, .alpn = options->alpn, .alpn_count = options->alpn_count};
+        .ca = options->ca,
+        .alpn = options->alpn,
+        .alpn_count = options->alpn_count,
+        .tickets_ignored = !options->resume, /* they cost memory until they have come */
+    };
     struct tls_fault tls_fault = {.text = ""};
     enum error_code error = tls_context_new_client(&settings, &run->context, &tls_fault);
     if (error != ERROR_NONE) {

@@ -196,7 +196,7 @@ static void a_reset_stream_is_no_clean_end(void **state)
     fixture_pump(&fixture);
     trunk_stream_reset(&fixture_stream(&fixture, 0)->stream, TRUNK_CODE_INTERNAL_ERROR);
     fixture_pump(&fixture);
-    assert_alerted(client, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(client, TLS_ALERT_INTERNAL_ERROR);
     assert_true(client->reset);
     assert_int_equal(fixture.relay.counters.sessions_trunk_lost, 1);
 }
@@ -208,7 +208,7 @@ static void no_error_before_the_end_is_no_clean_end_either(void **state)
     struct fixture_client *client = connect_one();
     trunk_stream_reset(&fixture_stream(&fixture, 0)->stream, TRUNK_CODE_NO_ERROR);
     fixture_pump(&fixture);
-    assert_alerted(client, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(client, TLS_ALERT_INTERNAL_ERROR);
 }
 
 static void no_error_after_the_end_only_stops_the_client(void **state)
@@ -238,7 +238,7 @@ static void a_lost_trunk_is_no_clean_end(void **state)
     struct fixture_client *client = connect_one();
     fixture_link_cut(&fixture.links[0]);
     fixture_pump(&fixture);
-    assert_alerted(client, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(client, TLS_ALERT_INTERNAL_ERROR);
     assert_true(client->reset);
     assert_int_equal(fixture.relay.client_count, 0);
     fixture_wait(&fixture, 1000);
@@ -264,13 +264,13 @@ static void refused_with(int status, int alert)
 static void a_client_refused_with_404_is_denied_access(void **state)
 {
     (void)state;
-    refused_with(404, EDGE_ALERT_ACCESS_DENIED);
+    refused_with(404, TLS_ALERT_ACCESS_DENIED);
 }
 
 static void a_client_refused_with_502_hears_of_an_internal_error(void **state)
 {
     (void)state;
-    refused_with(502, EDGE_ALERT_INTERNAL_ERROR);
+    refused_with(502, TLS_ALERT_INTERNAL_ERROR);
 }
 
 static void a_client_without_a_route_is_denied_access(void **state)
@@ -282,7 +282,7 @@ static void a_client_without_a_route_is_denied_access(void **state)
     fixture.settings.route_count = 1;
     fixture.settings.service = NULL;
     start();
-    assert_alerted(connect_one(), EDGE_ALERT_ACCESS_DENIED);
+    assert_alerted(connect_one(), TLS_ALERT_ACCESS_DENIED);
     assert_int_equal(fixture.stream_count, 0);
     struct fixture_client *other = fixture_connect(&fixture, name);
     fixture_pump(&fixture);
@@ -311,7 +311,7 @@ static void a_stream_that_all_decline_is_refused_after_three_attempts(void **sta
     (void)state;
     fixture.answer = FIXTURE_DECLINE;
     start();
-    assert_alerted(connect_one(), EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(connect_one(), TLS_ALERT_INTERNAL_ERROR);
     assert_int_equal(fixture.relay.counters.opens_retried, EDGE_CLIENT_ATTEMPTS_MAX - 1);
     assert_int_equal(fixture.relay.counters.sessions_refused, 1);
 }
@@ -344,7 +344,7 @@ static void waiting_for_a_trunk_has_an_end(void **state)
     fixture_wait(&fixture, TIMEOUT_OPEN_MS - 10);
     assert_int_equal(client->error, ERROR_NONE);
     fixture_wait(&fixture, 20);
-    assert_alerted(client, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(client, TLS_ALERT_INTERNAL_ERROR);
     assert_true(list_empty(&fixture.relay.waiting));
 }
 
@@ -356,7 +356,7 @@ static void waiting_for_an_answer_has_an_end(void **state)
     struct fixture_client *client = connect_one();
     assert_true(fixture_stream(&fixture, 0)->attached);
     fixture_wait(&fixture, TIMEOUT_OPEN_MS + 10);
-    assert_alerted(client, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(client, TLS_ALERT_INTERNAL_ERROR);
     assert_true(fixture_stream(&fixture, 0)->closed);
 }
 
@@ -611,7 +611,7 @@ static void a_draining_relay_resets_who_stays_too_long(void **state)
     fixture_wait(&fixture, 990);
     assert_int_equal(client->error, ERROR_NONE);
     fixture_wait(&fixture, 20);
-    assert_alerted(client, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(client, TLS_ALERT_INTERNAL_ERROR);
     assert_true(fixture_stream(&fixture, 0)->closed);
     fixture_wait(&fixture, 2000);
     assert_int_equal(fixture.stops, 1);
@@ -628,7 +628,7 @@ static void a_second_drain_hastens_the_first(void **state)
     fixture_wait(&fixture, 10);
     relay_drain(&fixture.relay, 0);
     fixture_wait(&fixture, 10);
-    assert_alerted(waiting, EDGE_ALERT_INTERNAL_ERROR);
+    assert_alerted(waiting, TLS_ALERT_INTERNAL_ERROR);
     assert_int_equal(fixture.stops, 1);
     assert_int_equal(fixture.relay.counters.sessions_forced, 1);
 }

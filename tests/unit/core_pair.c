@@ -240,8 +240,8 @@ void core_pair_dispose(struct core_pair *pair)
     scheduler_cancel(pair->scheduler, &pair->worker.settle);
     assert_int_equal(core_worker_session_count(&pair->worker), 0);
     assert_int_equal(atomic_load(&pair->totals.sessions), 0);
-    assert_int_equal(pair->scheduler->timers.armed, 0);
     core_worker_dispose(&pair->worker);
+    assert_int_equal(pair->scheduler->timers.armed, 0);
     core_services_dispose(&pair->services);
     if (pair->loop != NULL) {
         loop_free(&pair->loop);

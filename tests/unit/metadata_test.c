@@ -192,6 +192,70 @@ static void a_long_service_name_is_refused(void **state)
     metadata_parser_dispose(&parser);
 }
 
+static void sessions_share_all_but_the_address(void **state)
+{
+    (void)state;
+    struct metadata_pool pool;
+    struct metadata metadata = {.service = "echo", .server_name = "a", .alpn = "h2", .tls_version = 0x0304};
+    metadata_pool_init(&pool);
+    address_set("192.0.2.1:1", &metadata.client);
+    struct metadata_shared *first = metadata_pool_share(&pool, &metadata);
+    address_set("192.0.2.2:2", &metadata.client);
+    struct metadata_shared *second = metadata_pool_share(&pool, &metadata);
+    assert_non_null(first);
+    assert_ptr_equal(first, second);
+    assert_int_equal(first->view.client.family, 0);
+    metadata.server_name = "b";
+    struct metadata_shared *other = metadata_pool_share(&pool, &metadata);
+    assert_ptr_not_equal(first, other);
+    assert_string_equal(other->view.server_name, "b");
+    /* A certificate is one client's own. */
+    static const uint8_t certificate[] = {1, 2, 3};
+    metadata.certificate = certificate;
+    metadata.certificate_length = sizeof(certificate);
+    struct metadata_shared *own = metadata_pool_share(&pool, &metadata);
+    struct metadata_shared *own_too = metadata_pool_share(&pool, &metadata);
+    assert_ptr_not_equal(own, own_too);
+    assert_memory_equal(own->view.certificate, certificate, sizeof(certificate));
+    metadata_shared_release(&first);
+    assert_null(first);
+    assert_string_equal(second->view.server_name, "a");
+    metadata_shared_release(&second);
+    metadata_shared_release(&other);
+    metadata_shared_release(&own);
+    metadata_shared_release(&own_too);
+    assert_true(list_empty(&pool.shared));
+}
+
+/* A peer that never repeats itself costs memory for what it sends, never time. */
+static void a_pool_looks_at_few(void **state)
+{
+    (void)state;
+    enum { MANY = METADATA_POOL_LOOKS + 4 };
+    struct metadata_pool pool;
+    struct metadata_shared *shared[MANY];
+    char name[] = "x?";
+    struct metadata metadata = {.service = "echo", .server_name = name, .alpn = ""};
+    metadata_pool_init(&pool);
+    for (size_t i = 0; i < MANY; i++) {
+        name[1] = (char)('a' + i);
+        shared[i] = metadata_pool_share(&pool, &metadata);
+        assert_non_null(shared[i]);
+    }
+    name[1] = 'a';
+    struct metadata_shared *again = metadata_pool_share(&pool, &metadata);
+    assert_ptr_not_equal(again, shared[0]);
+    name[1] = (char)('a' + MANY - 1);
+    struct metadata_shared *recent = metadata_pool_share(&pool, &metadata);
+    assert_ptr_equal(recent, shared[MANY - 1]);
+    metadata_shared_release(&again);
+    metadata_shared_release(&recent);
+    for (size_t i = 0; i < MANY; i++) {
+        metadata_shared_release(&shared[i]);
+    }
+    assert_true(list_empty(&pool.shared));
+}
+
 static void a_copy_that_finds_no_memory_is_null(void **state)
 {
     (void)state;
@@ -199,6 +263,11 @@ static void a_copy_that_finds_no_memory_is_null(void **state)
     struct metadata_parser parser;
     memory_fail_at(1);
     assert_null(metadata_copy(&metadata));
+    struct metadata_pool pool;
+    metadata_pool_init(&pool);
+    memory_fail_at(1);
+    assert_null(metadata_pool_share(&pool, &metadata));
+    assert_true(list_empty(&pool.shared));
     memory_fail_at(1);
     assert_int_equal(metadata_parser_init(&parser, 100), ERROR_NO_MEMORY);
     memory_fail_at(0);
@@ -215,6 +284,8 @@ int main(void)
         cmocka_unit_test(what_is_no_connect_is_told_first),
         cmocka_unit_test(the_limit_of_header_bytes_counts_what_is_unknown_too),
         cmocka_unit_test(a_long_service_name_is_refused),
+        cmocka_unit_test(sessions_share_all_but_the_address),
+        cmocka_unit_test(a_pool_looks_at_few),
         cmocka_unit_test(a_copy_that_finds_no_memory_is_null),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

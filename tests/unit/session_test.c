@@ -601,7 +601,8 @@ static void many_sessions_end_in_slices(void **state)
 static void a_session_stays_small(void **state)
 {
     (void)state;
-    assert_true(sizeof(trunkline_session) <= 152);
+    /* All that one costs beside its HTTP/2 stream: what it shares with others is counted once (mux/metadata.h). */
+    assert_true(sizeof(trunkline_session) <= 168);
 }
 
 /* Everything that a session may do, in one scenario. */

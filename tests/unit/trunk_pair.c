@@ -260,3 +260,23 @@ struct pair_stream *pair_accepted(struct trunk_pair *pair, size_t nth)
     }
     return NULL;
 }
+
+void pair_fill(uint8_t *bytes, size_t length, unsigned seed)
+{
+    for (size_t i = 0; i < length; i++) {
+        bytes[i] = (uint8_t)((i * 31U + seed + (i >> 8)) & 0xffU);
+    }
+}
+
+enum error_code pair_send_all(struct trunk_pair *pair, struct pair_stream *from, const uint8_t *bytes, size_t length)
+{
+    enum error_code error = ERROR_NONE;
+    for (size_t sent = 0; sent < length && error == ERROR_NONE;) {
+        size_t room = trunk_stream_room(&from->stream);
+        size_t part = room < length - sent ? room : length - sent;
+        error = part == 0 ? ERROR_LIMIT : trunk_stream_write(&from->stream, bytes + sent, part);
+        sent += part;
+        error = error == ERROR_NONE ? pair_pump(pair) : error;
+    }
+    return error;
+}

@@ -67,6 +67,13 @@ struct pair_stream *pair_accepted(struct trunk_pair *pair, size_t nth);
 
 void pair_stream_dispose(struct pair_stream *stream);
 
+/* A pattern that no shift of itself equals. */
+void pair_fill(uint8_t *bytes, size_t length, unsigned seed);
+
+/* Writes as much as there is room for, again and again, until all is written and has arrived. ERROR_LIMIT when the
+ * window stays shut. */
+enum error_code pair_send_all(struct trunk_pair *pair, struct pair_stream *from, const uint8_t *bytes, size_t length);
+
 /* Moves virtual time on by so many milliseconds, pumping after each. */
 enum error_code pair_wait(struct trunk_pair *pair, uint64_t milliseconds);
 

@@ -97,6 +97,15 @@ static void stock_pump(struct stock *stock)
     }
 }
 
+/* 200 bytes of padding in every DATA frame. */
+static ssize_t on_select_padding(nghttp2_session *h2, const nghttp2_frame *frame, size_t longest, void *user_data)
+{
+    (void)h2;
+    (void)user_data;
+    size_t padded = frame->hd.length + 200;
+    return (ssize_t)(padded < longest ? padded : longest);
+}
+
 static void stock_init(struct stock *stock, const struct trunk_settings *acceptor, uint32_t ignore_limit)
 {
     memset(stock, 0, sizeof(*stock));
@@ -121,6 +130,7 @@ static void stock_init(struct stock *stock, const struct trunk_settings *accepto
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_chunk);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_select_padding_callback(callbacks, on_select_padding);
     assert_int_equal(nghttp2_session_client_new2(&stock->h2, callbacks, stock, option), 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);
@@ -291,6 +301,68 @@ static void a_peer_that_ignores_the_limit_loses_only_what_is_over_it(void **stat
     stock_dispose(&stock);
 }
 
+#define PADDED_BYTES 3000000U
+
+static ssize_t on_read_source(nghttp2_session *h2, int32_t id, uint8_t *into, size_t length, uint32_t *flags,
+                              nghttp2_data_source *source, void *user_data)
+{
+    size_t *left = source->ptr;
+    size_t part = length < 1000 ? length : 1000;
+    (void)h2;
+    (void)id;
+    (void)user_data;
+    part = part < *left ? part : *left;
+    memset(into, 'x', part);
+    *left -= part;
+    if (*left == 0) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    }
+    return (ssize_t)part;
+}
+
+/* Padding counts towards windows (RFC 9113 section 6.9.1), and nobody consumes it but the engine. */
+static void padded_data_does_not_shrink_the_window(void **state)
+{
+    (void)state;
+    static struct stock stock;
+    stock_init(&stock, NULL, 0);
+    int32_t id = connect_to(&stock, "echo");
+    stock_pump(&stock);
+    assert_int_equal(stock.answers[id].status, 200);
+    size_t left = PADDED_BYTES;
+    nghttp2_data_provider provider = {.source = {.ptr = &left}, .read_callback = on_read_source};
+    assert_int_equal(nghttp2_submit_data(stock.h2, NGHTTP2_FLAG_END_STREAM, id, &provider), 0);
+    stock_pump(&stock);
+    assert_int_equal(pair_accepted(&stock.pair, 0)->received_length, PADDED_BYTES);
+    assert_int_equal(pair_accepted(&stock.pair, 0)->ended, 1);
+    stock_dispose(&stock);
+}
+
+/* A peer that asks and never reads the answers: what it is owed is bounded. */
+static void a_peer_that_never_reads_is_bounded(void **state)
+{
+    (void)state;
+    static struct stock stock;
+    struct trunk_settings acceptor;
+    trunk_settings_init(&acceptor, TRUNK_ACCEPTOR);
+    acceptor.sessions_max = 100;
+    stock_init(&stock, &acceptor, 1000000);
+    const nghttp2_nv get[] = {pair_of(":method", "GET"), pair_of(":scheme", "https"), pair_of(":path", "/"),
+                              pair_of(":authority", "echo")};
+    enum error_code error = ERROR_NONE;
+    int asked = 0;
+    for (; asked < 50000 && error == ERROR_NONE; asked++) {
+        const uint8_t *bytes = NULL;
+        assert_true(nghttp2_submit_headers(stock.h2, NGHTTP2_FLAG_END_STREAM, -1, NULL, get, 4, NULL) > 0);
+        ssize_t length = nghttp2_session_mem_send(stock.h2, &bytes);
+        assert_true(length > 0);
+        error = trunk_receive(stock.pair.acceptor.trunk, bytes, (size_t)length);
+    }
+    assert_int_equal(error, ERROR_TRUNK_PROTOCOL);
+    assert_true(asked < 12000);
+    stock_dispose(&stock);
+}
+
 static void a_status_of_the_handler_reaches_the_client(void **state)
 {
     (void)state;
@@ -313,6 +385,8 @@ int main(void)
         cmocka_unit_test(a_malformed_connect_is_reset_and_nothing_else),
         cmocka_unit_test(streams_beyond_the_announced_limit_are_refused_one_by_one),
         cmocka_unit_test(a_peer_that_ignores_the_limit_loses_only_what_is_over_it),
+        cmocka_unit_test(padded_data_does_not_shrink_the_window),
+        cmocka_unit_test(a_peer_that_never_reads_is_bounded),
         cmocka_unit_test(a_status_of_the_handler_reaches_the_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,151 @@
+/*
+ * What is behind a tls_session, in two shapes that never live at once: struct tls_handshake, with a GnuTLS session,
+ * until the handshake is complete (tls_handshake.c); struct tls_open, with secrets and counters alone, from then on
+ * (tls_open.c). Which one it is follows from the state. Owned by the tls_session; one thread.
+ *
+ *   EXPECT_START --> EXPECT_HANDSHAKE --> OPEN --> FAILED
+ *          |                |
+ *          +----------------+--> REFUSED
+ *   [-------- struct tls_handshake -----][- struct tls_open -]
+ */
+#ifndef MUX_TLS_BACKEND_H
+#define MUX_TLS_BACKEND_H
+
+#include "mux/record.h"
+#include "mux/tls_internal.h"
+
+#define TLS_RECORD_HEADER_BYTES 5U
+
+enum tls_state {
+    TLS_EXPECT_START,
+    TLS_EXPECT_HANDSHAKE, /* it goes on */
+    TLS_REFUSED,          /* it failed; `error` says why; nothing is sent or told any more */
+    TLS_OPEN,             /* handed over */
+    TLS_FAILED,           /* the record layer's `error` says why; nothing is sent or told any more */
+    TLS_STATE_COUNT,
+};
+
+struct tls_backend {
+    uint8_t state; /* of enum tls_state */
+};
+
+/* One traffic secret as the key log gives it; empty in TLS 1.2. */
+struct tls_secret {
+    uint8_t bytes[TLS_CIPHER_HASH_BYTES_MAX];
+    size_t length;
+};
+
+/* What tls_receive was given and has not been taken yet; belongs to that call. */
+struct tls_input {
+    uint8_t *bytes;
+    size_t length;
+    bool starved; /* GnuTLS has asked for more than there was */
+};
+
+struct tls_handshake {
+    struct tls_backend base;
+    uint8_t prefix_length; /* bytes of the first record that were looked at, up to PREFIX_BYTES */
+    uint8_t warning_alerts;
+    bool output_begun;
+    uint8_t header_length;                   /* of the record that GnuTLS is taking; 0: it is between records */
+    uint8_t header[TLS_RECORD_HEADER_BYTES]; /* of that record */
+    uint16_t record_size_limit;              /* the peer's (RFC 8449); 0: none */
+    uint16_t fragment_limit;                 /* the client's max_fragment_length (RFC 6066); 0: none */
+    uint32_t body_left;                      /* of that record: bytes that GnuTLS has not taken */
+    gnutls_session_t session;
+    struct tls_context *context;
+    struct tls_input *input; /* NULL outside of tls_handshake_receive */
+    enum error_code error;
+    int verification_alert;       /* why the peer's certificate was refused; 0 otherwise */
+    int last_alert;               /* as tls_last_alert */
+    struct tls_secret secrets[2]; /* application traffic: the server's, the client's */
+    char server_name[];           /* a client's expectation */
+};
+
+/* A client's resumption data, or what it will come from: GnuTLS can read the ticket that follows a handshake of TLS 1.3
+ * only in the session of that handshake, so that is kept until the first ticket, or until something else comes. */
+struct tls_resumption {
+    gnutls_session_t session; /* NULL: no ticket is awaited any more */
+    struct tls_context *context;
+    gnutls_datum_t data; /* GnuTLS's memory; NULL: none */
+    const uint8_t *input;
+    size_t input_length;
+    uint64_t sequence; /* of the next record that the session could read */
+};
+
+/*
+ * One allocation: 16 bytes, the record layer's 48, its secrets (64 to 96), a client's struct tls_resumption (64), then
+ * the server name and the protocol, each with its zero, and the peer's certificate. A client of the edge with TLS 1.3
+ * and AES-128-GCM, the name "localhost" and no protocol: 16 + 48 + 64 + 10 + 1 = 139 bytes.
+ */
+struct tls_open {
+    struct tls_backend base;     /*  0: 1 */
+    uint8_t resumed;             /*  1: 1 */
+    uint16_t suite;              /*  2: 2, IANA's number */
+    uint32_t certificate_length; /*  4: 4 */
+    uint16_t resumption_at;      /*  8: 2, from the beginning of this structure as the following; 0: none */
+    uint16_t server_name_at;     /* 10: 2 */
+    uint16_t alpn_at;            /* 12: 2 */
+    uint16_t certificate_at;     /* 14: 2 */
+    struct record_state record;  /* 16: 48, and its secrets behind it */
+};
+
+static inline struct tls_handshake *tls_handshake_of(const struct tls_session *tls)
+{
+    return (struct tls_handshake *)(void *)tls->backend;
+}
+
+static inline struct tls_open *tls_open_of(const struct tls_session *tls)
+{
+    return (struct tls_open *)(void *)tls->backend;
+}
+
+static inline bool tls_handed_over(const struct tls_session *tls)
+{
+    return tls->backend->state == TLS_OPEN || tls->backend->state == TLS_FAILED;
+}
+
+/* The one setter of the state. */
+void tls_move(struct tls_backend *backend, enum tls_state to);
+
+/* ---- tls_handshake.c ---- */
+
+/* Makes the backend, with EXPECT_START. As tls_init_server and tls_init_client. */
+enum error_code tls_handshake_new(struct tls_session *tls, struct tls_context *context, const char *server_name,
+                                  const struct tls_events *events);
+
+/* Ends the GnuTLS session, wipes the secrets and frees; tls->backend is the caller's to set. */
+void tls_handshake_free(struct tls_handshake **handshake);
+
+/* One step, which may complete it: then the state is OPEN and the handshake has been freed. */
+enum error_code tls_handshake_step(struct tls_session *tls);
+
+/* Feeds input until the handshake fails, needs more or is complete; what is left then is for the record layer. */
+enum error_code tls_handshake_receive(struct tls_session *tls, struct tls_input *input);
+
+/* Plaintext bytes of a record that the peer takes. */
+size_t tls_handshake_send_max(const struct tls_handshake *handshake);
+
+/* The one way into TLS_REFUSED. At most one alert goes out; -1: none. Returns the error. */
+enum error_code tls_handshake_fail(struct tls_session *tls, enum error_code error, int alert);
+
+/* Fails with a result of GnuTLS. */
+enum error_code tls_handshake_fail_result(struct tls_session *tls, int result);
+
+/* ---- tls_open.c ---- */
+
+/* Takes over from a handshake that is complete: *open owns everything then, and the GnuTLS session is of no more use.
+ * Nothing has changed on an error: ERROR_NO_MEMORY; ERROR_TLS_HANDSHAKE when GnuTLS holds a part of a handshake message
+ * that came with the last one (RFC 8446 section 5.1 forbids it); ERROR_TLS_INTERNAL. */
+enum error_code tls_open_new(struct tls_session *tls, struct tls_open **open);
+void tls_open_free(struct tls_open **open);
+
+enum error_code tls_open_receive(struct tls_session *tls, uint8_t *bytes, size_t length);
+enum error_code tls_open_send(struct tls_session *tls, const uint8_t *bytes, size_t length);
+enum error_code tls_open_finish(struct tls_session *tls);
+void tls_open_abort(struct tls_session *tls, uint8_t alert);
+
+/* NULL when it has none. */
+struct tls_resumption *tls_open_resumption(const struct tls_open *open);
+
+#endif

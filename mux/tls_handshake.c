@@ -1,0 +1,587 @@
+/*
+ * The handshake of a TLS connection on GnuTLS, in memory: GnuTLS takes what tls_receive was given, never further than
+ * the end of the record that it needs, and puts out into the `output` event. When it is complete the connection goes on
+ * in tls_open.c, and the GnuTLS session is freed. A connection belongs to one thread.
+ */
+#include "mux/tls_backend.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "mux/memory.h"
+
+#define HANDSHAKE_MESSAGE_BYTES_MAX   32768U /* that a server takes from a client: a ClientHello, a certificate chain */
+#define TICKET_LIFETIME_S             21600  /* the same on all edges, or their shared ticket keys would rotate apart */
+#define WARNING_ALERTS_MAX            16U    /* per connection; a peer has no use for more */
+#define EXTENSION_MAX_FRAGMENT_LENGTH 1U
+#define EXTENSION_RECORD_SIZE_LIMIT   28U
+#define PREFIX_BYTES                  3U /* of the first record: they tell TLS from other protocols */
+
+/* ---- alerts and failure ---- */
+
+struct failure {
+    enum error_code error;
+    int alert; /* -1: none is due */
+};
+
+/* The error and the alert for a result of GnuTLS. Where its own choice of alert is vague, RFC 8446 section 6.2 rules.
+ */
+static struct failure failure_of(const struct tls_handshake *handshake, int result)
+{
+    int alert = gnutls_error_to_alert(result, NULL);
+    bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
+
+    switch (result) {
+    case GNUTLS_E_FATAL_ALERT_RECEIVED:
+    case GNUTLS_E_SESSION_EOF:
+        return (struct failure){ERROR_TLS_ALERT, -1};
+    case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
+    case GNUTLS_E_INAPPROPRIATE_FALLBACK:
+        return (struct failure){ERROR_TLS_VERSION, alert};
+    case GNUTLS_E_UNKNOWN_CIPHER_SUITE:
+    case GNUTLS_E_NO_CIPHER_SUITES:
+    case GNUTLS_E_NO_COMMON_KEY_SHARE:
+    case GNUTLS_E_ECC_NO_SUPPORTED_CURVES:
+    case GNUTLS_E_ECC_UNSUPPORTED_CURVE:
+    case GNUTLS_E_UNSUPPORTED_SIGNATURE_ALGORITHM:
+    case GNUTLS_E_INSUFFICIENT_CREDENTIALS:
+    case GNUTLS_E_UNWANTED_ALGORITHM:
+    case GNUTLS_E_INSUFFICIENT_SECURITY:
+        return (struct failure){ERROR_TLS_NO_SUITE, alert};
+    case GNUTLS_E_NO_APPLICATION_PROTOCOL:
+        return (struct failure){ERROR_TLS_NO_ALPN, alert};
+    case GNUTLS_E_UNRECOGNIZED_NAME:
+        return (struct failure){ERROR_TLS_UNKNOWN_NAME, alert};
+    case GNUTLS_E_CERTIFICATE_ERROR:
+    case GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR:
+        return (struct failure){ERROR_TLS_CERTIFICATE,
+                                handshake->verification_alert != 0 ? handshake->verification_alert : alert};
+    case GNUTLS_E_NO_CERTIFICATE_FOUND:
+    case GNUTLS_E_CERTIFICATE_REQUIRED:
+        return (struct failure){ERROR_TLS_CERTIFICATE,
+                                version_13 ? GNUTLS_A_CERTIFICATE_REQUIRED : GNUTLS_A_HANDSHAKE_FAILURE};
+    case GNUTLS_E_UNSUPPORTED_CERTIFICATE_TYPE:
+        return (struct failure){ERROR_TLS_CERTIFICATE, alert};
+    case GNUTLS_E_KEY_USAGE_VIOLATION:
+        return (struct failure){ERROR_TLS_CERTIFICATE, GNUTLS_A_UNSUPPORTED_CERTIFICATE};
+    case GNUTLS_E_REHANDSHAKE:
+    case GNUTLS_E_UNSAFE_RENEGOTIATION_DENIED:
+        return (struct failure){ERROR_TLS_RENEGOTIATION, alert};
+    case GNUTLS_E_DECRYPTION_FAILED:
+    case GNUTLS_E_RECORD_OVERFLOW:
+        return (struct failure){ERROR_TLS_RECORD, alert};
+    case GNUTLS_E_MEMORY_ERROR:
+        return (struct failure){ERROR_NO_MEMORY, GNUTLS_A_INTERNAL_ERROR};
+    case GNUTLS_E_INTERNAL_ERROR:
+    case GNUTLS_E_RANDOM_FAILED:
+    case GNUTLS_E_LIB_IN_ERROR_STATE:
+    case GNUTLS_E_PK_SIGN_FAILED:
+        return (struct failure){ERROR_TLS_INTERNAL, GNUTLS_A_INTERNAL_ERROR};
+    case GNUTLS_E_MPI_SCAN_FAILED: /* a key share that is no point of its group */
+    case GNUTLS_E_PARSING_ERROR:
+        alert = GNUTLS_A_ILLEGAL_PARAMETER;
+        break;
+    case GNUTLS_E_TOO_MANY_HANDSHAKE_PACKETS:
+    case GNUTLS_E_TOO_MANY_EMPTY_PACKETS:
+    case GNUTLS_E_WARNING_ALERT_RECEIVED:
+        alert = GNUTLS_A_UNEXPECTED_MESSAGE;
+        break;
+    default:
+        break;
+    }
+    return (struct failure){ERROR_TLS_HANDSHAKE, alert};
+}
+
+enum error_code tls_handshake_fail(struct tls_session *tls, enum error_code error, int alert)
+{
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+
+    if (handshake->base.state == TLS_REFUSED) {
+        return handshake->error;
+    }
+    tls_move(&handshake->base, TLS_REFUSED);
+    handshake->error = error;
+    if (alert >= 0 && gnutls_alert_send(handshake->session, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert) == 0) {
+        handshake->last_alert = alert;
+    }
+    return error;
+}
+
+enum error_code tls_handshake_fail_result(struct tls_session *tls, int result)
+{
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    struct failure failure = failure_of(handshake, result);
+
+    if (result == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+        handshake->last_alert = -(int)gnutls_alert_get(handshake->session);
+    }
+    return tls_handshake_fail(tls, failure.error, failure.alert);
+}
+
+/* What neither ends the connection nor brings it on: asks to go round again. */
+static bool handshake_may_continue(struct tls_handshake *handshake, int result)
+{
+    if (result == GNUTLS_E_WARNING_ALERT_RECEIVED) {
+        return ++handshake->warning_alerts <= WARNING_ALERTS_MAX;
+    }
+    return result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED;
+}
+
+/* ---- transport: GnuTLS's side of the engine's input and output ---- */
+
+/* How much of the input GnuTLS may have now: the rest of a record's header, or of its body. It asks for a record only
+ * when it needs one; so when the handshake is complete, nothing behind its last record has been taken. */
+static size_t frame_left(const struct tls_handshake *handshake)
+{
+    return handshake->body_left > 0 ? handshake->body_left : (size_t)TLS_RECORD_HEADER_BYTES - handshake->header_length;
+}
+
+static void frame_take(struct tls_handshake *handshake, const uint8_t *bytes, size_t length)
+{
+    if (handshake->body_left > 0) {
+        handshake->body_left -= (uint32_t)length;
+    } else {
+        memcpy(handshake->header + handshake->header_length, bytes, length);
+        handshake->header_length = (uint8_t)(handshake->header_length + length);
+        if (handshake->header_length < TLS_RECORD_HEADER_BYTES) {
+            return;
+        }
+        handshake->body_left = (uint32_t)handshake->header[3] << 8 | handshake->header[4];
+    }
+    if (handshake->body_left == 0) {
+        handshake->header_length = 0;
+    }
+}
+
+static ssize_t handshake_pull(gnutls_transport_ptr_t pointer, void *into, size_t length)
+{
+    struct tls_session *tls = pointer;
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    struct tls_input *input = handshake->input;
+    size_t left = frame_left(handshake);
+
+    if (input == NULL || input->length == 0) {
+        if (input != NULL) {
+            input->starved = true;
+        }
+        gnutls_transport_set_errno(handshake->session, EAGAIN);
+        return -1;
+    }
+    length = length < left ? length : left;
+    length = length < input->length ? length : input->length;
+    memcpy(into, input->bytes, length);
+    frame_take(handshake, input->bytes, length);
+    input->bytes += length;
+    input->length -= length;
+    return (ssize_t)length;
+}
+
+static ssize_t handshake_push(gnutls_transport_ptr_t pointer, const void *bytes, size_t length)
+{
+    struct tls_session *tls = pointer;
+
+    tls_handshake_of(tls)->output_begun = true;
+    tls->events->output(tls, bytes, length);
+    return (ssize_t)length;
+}
+
+/* ---- policy ---- */
+
+/* Looks at the first bytes of the connection, which GnuTLS would report in the same way as a broken handshake. */
+static enum error_code prefix_check(struct tls_session *tls)
+{
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+
+    for (size_t i = 0; i < handshake->input->length && handshake->prefix_length < PREFIX_BYTES; i++) {
+        uint8_t byte = handshake->input->bytes[i];
+        bool plausible = false;
+        switch (handshake->prefix_length) {
+        case 0: /* a handshake record; a server may also answer with an alert */
+            plausible = byte == 22 || (byte == 21 && !handshake->context->server);
+            break;
+        case 1:
+            plausible = byte == 3;
+            break;
+        default:
+            plausible = byte <= 4;
+            break;
+        }
+        if (!plausible) {
+            handshake->prefix_length = 0;
+            return tls_handshake_fail(tls, ERROR_TLS_NOT_TLS, GNUTLS_A_UNEXPECTED_MESSAGE);
+        }
+        handshake->prefix_length++;
+    }
+    return ERROR_NONE;
+}
+
+/* Server: the name and the protocols are known, nothing is chosen yet. */
+static int client_hello_received(gnutls_session_t session)
+{
+    const struct tls_context *context = gnutls_session_get_ptr(session);
+    gnutls_datum_t protocol;
+    char name[TLS_SERVER_NAME_MAX + 1];
+    size_t length = sizeof(name);
+    unsigned type = 0;
+
+    if (context->unknown_name_refused) {
+        int result = gnutls_server_name_get(session, name, &length, &type, 0);
+        if (result == GNUTLS_E_SHORT_MEMORY_BUFFER || (result == 0 && !tls_context_bears(context, name))) {
+            return GNUTLS_E_UNRECOGNIZED_NAME;
+        }
+    }
+    if (context->alpn_required && gnutls_alpn_get_selected_protocol(session, &protocol) < 0) {
+        return GNUTLS_E_NO_APPLICATION_PROTOCOL;
+    }
+    return 0;
+}
+
+static int verification_alert(unsigned status)
+{
+    if (status & GNUTLS_CERT_SIGNER_NOT_FOUND) {
+        return GNUTLS_A_UNKNOWN_CA;
+    }
+    if (status & GNUTLS_CERT_REVOKED) {
+        return GNUTLS_A_CERTIFICATE_REVOKED;
+    }
+    if (status & (GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED)) {
+        return GNUTLS_A_CERTIFICATE_EXPIRED;
+    }
+    if (status & GNUTLS_CERT_PURPOSE_MISMATCH) {
+        return GNUTLS_A_UNSUPPORTED_CERTIFICATE;
+    }
+    return GNUTLS_A_BAD_CERTIFICATE;
+}
+
+/* Called once the peer's certificate has come, or, by a server, once it is clear that none will. */
+static int verify_peer(gnutls_session_t session)
+{
+    const struct tls_context *context = gnutls_session_get_ptr(session);
+    struct tls_session *tls = gnutls_transport_get_ptr(session);
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    gnutls_typed_vdata_st demands[2];
+    unsigned demand_count = 0;
+    unsigned status = 0;
+    unsigned count = 0;
+
+    if (gnutls_certificate_get_peers(session, &count) == NULL || count == 0) {
+        return context->server && context->client_auth != TLS_CLIENT_AUTH_REQUIRED ? 0 : GNUTLS_E_NO_CERTIFICATE_FOUND;
+    }
+    demands[demand_count].type = GNUTLS_DT_KEY_PURPOSE_OID;
+    demands[demand_count].data =
+        (unsigned char *)(uintptr_t)(context->server ? GNUTLS_KP_TLS_WWW_CLIENT : GNUTLS_KP_TLS_WWW_SERVER);
+    demands[demand_count++].size = 0;
+    if (!context->server) {
+        demands[demand_count].type = GNUTLS_DT_DNS_HOSTNAME;
+        demands[demand_count].data = (unsigned char *)handshake->server_name;
+        demands[demand_count++].size = 0;
+    }
+    int result = gnutls_certificate_verify_peers(session, demands, demand_count, &status);
+    if (result < 0) {
+        return result == GNUTLS_E_MEMORY_ERROR ? result : GNUTLS_E_CERTIFICATE_ERROR;
+    }
+    if (status != 0) {
+        handshake->verification_alert = verification_alert(status);
+        return GNUTLS_E_CERTIFICATE_ERROR;
+    }
+    return 0;
+}
+
+static bool address_literal(const char *name)
+{
+    struct in6_addr address;
+
+    return inet_pton(AF_INET, name, &address) == 1 || inet_pton(AF_INET6, name, &address) == 1;
+}
+
+/* Each step returns a result of GnuTLS. */
+static int session_apply_policy(struct tls_handshake *handshake)
+{
+    const struct tls_context *context = handshake->context;
+    int result = gnutls_priority_set(handshake->session, context->priority);
+
+    if (result >= 0) {
+        result = gnutls_credentials_set(handshake->session, GNUTLS_CRD_CERTIFICATE, context->credentials);
+    }
+    if (result >= 0 && context->alpn_count > 0) {
+        unsigned precedence = context->server ? (unsigned)GNUTLS_ALPN_SERVER_PRECEDENCE : 0;
+        result = gnutls_alpn_set_protocols(handshake->session, context->alpn, context->alpn_count,
+                                           precedence | (unsigned)GNUTLS_ALPN_MANDATORY);
+    }
+    if (context->peer_verified) {
+        gnutls_session_set_verify_function(handshake->session, verify_peer);
+    }
+    return result;
+}
+
+static int session_apply_server(struct tls_handshake *handshake)
+{
+    struct tls_context *context = handshake->context;
+
+    gnutls_handshake_set_max_packet_length(handshake->session, HANDSHAKE_MESSAGE_BYTES_MAX);
+    gnutls_handshake_set_post_client_hello_function(handshake->session, client_hello_received);
+    if (context->client_auth != TLS_CLIENT_AUTH_NONE) {
+        bool required = context->client_auth == TLS_CLIENT_AUTH_REQUIRED;
+        gnutls_certificate_server_set_request(handshake->session, required ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_REQUEST);
+    }
+    if (!context->tickets) {
+        return 0;
+    }
+    gnutls_datum_t key = {.data = context->ticket_key, .size = sizeof(context->ticket_key)};
+    gnutls_db_set_cache_expiration(handshake->session, TICKET_LIFETIME_S);
+    return gnutls_session_ticket_enable_server(handshake->session, &key);
+}
+
+static int session_apply_client(struct tls_handshake *handshake)
+{
+    const char *name = handshake->server_name;
+
+    if (name[0] == '\0' || address_literal(name)) {
+        return 0;
+    }
+    return gnutls_server_name_set(handshake->session, GNUTLS_NAME_DNS, name, strlen(name));
+}
+/* The key log: what the record layer of TLS 1.3 will start from. The handshake's own secrets are not kept. */
+static int secret_logged(gnutls_session_t session, const char *label, const gnutls_datum_t *secret)
+{
+    struct tls_session *tls = gnutls_transport_get_ptr(session);
+    bool server = strcmp(label, "SERVER_TRAFFIC_SECRET_0") == 0;
+    bool client = strcmp(label, "CLIENT_TRAFFIC_SECRET_0") == 0;
+
+    if ((server || client) && secret->size <= TLS_CIPHER_HASH_BYTES_MAX) {
+        struct tls_secret *kept = &tls_handshake_of(tls)->secrets[server ? 0 : 1];
+        memcpy(kept->bytes, secret->data, secret->size);
+        kept->length = secret->size;
+    }
+    return 0;
+}
+
+/* ---- how large the peer wants records to be ---- */
+
+/* What is left of a handshake message. */
+struct message {
+    const uint8_t *bytes;
+    size_t length;
+};
+
+/* Takes a number of `width` bytes. False when the message ends before. */
+static bool message_number(struct message *message, size_t width, size_t *number)
+{
+    if (message->length < width) {
+        return false;
+    }
+    *number = 0;
+    for (size_t i = 0; i < width; i++) {
+        *number = *number << 8 | message->bytes[i];
+    }
+    message->bytes += width;
+    message->length -= width;
+    return true;
+}
+
+static bool message_skip(struct message *message, size_t length)
+{
+    if (message->length < length) {
+        return false;
+    }
+    message->bytes += length;
+    message->length -= length;
+    return true;
+}
+
+/* Skips a vector whose length has `width` bytes. */
+static bool message_skip_vector(struct message *message, size_t width)
+{
+    size_t length = 0;
+
+    return message_number(message, width, &length) && message_skip(message, length);
+}
+
+/* Leaves the extensions of a hello (RFC 8446 section 4.1.2 and 4.1.3, RFC 5246 section 7.4.1). */
+static bool message_to_extensions(struct message *message, bool client_hello)
+{
+    return message_skip(message, 2 + 32) && message_skip_vector(message, 1) &&
+           (client_hello ? message_skip_vector(message, 2) && message_skip_vector(message, 1)
+                         : message_skip(message, 3));
+}
+
+/* record_size_limit (RFC 8449) counts the content type in TLS 1.3. A server also agrees to max_fragment_length (RFC
+ * 6066 section 4), which the other supersedes. GnuTLS checks the values, and answers; it does not tell them. */
+static void limits_collect(struct tls_handshake *handshake, struct message extensions)
+{
+    size_t type = 0;
+    size_t length = 0;
+    size_t value = 0;
+
+    if (!message_number(&extensions, 2, &length)) {
+        return;
+    }
+    while (message_number(&extensions, 2, &type) && message_number(&extensions, 2, &length)) {
+        struct message body = {.bytes = extensions.bytes, .length = length};
+        if (!message_skip(&extensions, length)) {
+            return;
+        }
+        if (type == EXTENSION_RECORD_SIZE_LIMIT && length == 2 && message_number(&body, 2, &value)) {
+            handshake->record_size_limit = (uint16_t)value;
+        } else if (type == EXTENSION_MAX_FRAGMENT_LENGTH && length == 1 && message_number(&body, 1, &value) &&
+                   value >= 1 && value <= 4) {
+            handshake->fragment_limit = (uint16_t)(256U << value);
+        }
+    }
+}
+
+/* GnuTLS has taken a message of the peer's. */
+static int message_seen(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+                        const gnutls_datum_t *bytes)
+{
+    struct tls_session *tls = gnutls_transport_get_ptr(session);
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    struct message message = {.bytes = bytes->data, .length = bytes->size};
+    bool hello = type == GNUTLS_HANDSHAKE_CLIENT_HELLO || type == GNUTLS_HANDSHAKE_SERVER_HELLO;
+
+    (void)when;
+    if (!incoming || (!hello && type != GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS)) {
+        return 0;
+    }
+    if (!hello || message_to_extensions(&message, type == GNUTLS_HANDSHAKE_CLIENT_HELLO)) {
+        limits_collect(handshake, message);
+    }
+    return 0;
+}
+
+size_t tls_handshake_send_max(const struct tls_handshake *handshake)
+{
+    bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
+
+    if (handshake->record_size_limit > 0) {
+        return (size_t)handshake->record_size_limit - (version_13 ? 1 : 0);
+    }
+    return handshake->fragment_limit > 0 && handshake->context->server ? handshake->fragment_limit
+                                                                       : RECORD_PLAINTEXT_MAX;
+}
+
+/* ---- steps ---- */
+
+/* What GnuTLS does not insist on by itself; then the record layer takes over. */
+static enum error_code handshake_complete(struct tls_session *tls)
+{
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    const struct tls_context *context = handshake->context;
+    struct tls_open *open = NULL;
+    gnutls_datum_t alpn;
+    unsigned count = 0;
+
+    if (context->alpn_required && gnutls_alpn_get_selected_protocol(handshake->session, &alpn) < 0) {
+        return tls_handshake_fail(tls, ERROR_TLS_NO_ALPN, GNUTLS_A_NO_APPLICATION_PROTOCOL);
+    }
+    /* A ticket is bound to the policy that it was issued under; a mistake there must not open this door. */
+    if (context->client_auth == TLS_CLIENT_AUTH_REQUIRED &&
+        (gnutls_certificate_get_peers(handshake->session, &count) == NULL || count == 0)) {
+        return tls_handshake_fail_result(tls, GNUTLS_E_CERTIFICATE_REQUIRED);
+    }
+    enum error_code error = tls_open_new(tls, &open);
+    if (error != ERROR_NONE) {
+        return tls_handshake_fail(tls, error,
+                                  error == ERROR_TLS_HANDSHAKE ? GNUTLS_A_UNEXPECTED_MESSAGE : GNUTLS_A_INTERNAL_ERROR);
+    }
+    tls->backend = &open->base;
+    tls_handshake_free(&handshake);
+    if (tls->events->established != NULL) {
+        tls->events->established(tls);
+    }
+    return (enum error_code)open->record.error;
+}
+
+enum error_code tls_handshake_step(struct tls_session *tls)
+{
+    int result = gnutls_handshake(tls_handshake_of(tls)->session);
+
+    if (result == 0) {
+        return handshake_complete(tls);
+    }
+    return handshake_may_continue(tls_handshake_of(tls), result) ? ERROR_NONE : tls_handshake_fail_result(tls, result);
+}
+
+enum error_code tls_handshake_receive(struct tls_session *tls, struct tls_input *input)
+{
+    struct tls_handshake *handshake = tls_handshake_of(tls);
+    enum error_code error = ERROR_NONE;
+
+    handshake->input = input;
+    if (handshake->prefix_length < PREFIX_BYTES) {
+        error = prefix_check(tls);
+    }
+    /* Until GnuTLS asks for more than there is: a record may hold several messages, so an empty input is not the end
+     * by itself. The step that completes the handshake frees it. */
+    while (error == ERROR_NONE && !input->starved && tls->backend->state == TLS_EXPECT_HANDSHAKE) {
+        error = tls_handshake_step(tls);
+    }
+    if (!tls_handed_over(tls)) {
+        handshake->input = NULL;
+    }
+    return error;
+}
+
+/* ---- beginning and end ---- */
+
+static int session_new(struct tls_session *tls, struct tls_handshake *handshake)
+{
+    struct tls_context *context = handshake->context;
+    /* KEY_SHARE_TOP: a client makes one key share only, of the first group; any other costs a HelloRetryRequest. */
+    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL |
+                     (context->server ? (unsigned)GNUTLS_SERVER : (unsigned)GNUTLS_CLIENT | GNUTLS_KEY_SHARE_TOP);
+    int result = gnutls_init(&handshake->session, flags);
+
+    if (result < 0) {
+        handshake->session = NULL;
+        return result;
+    }
+    gnutls_session_set_ptr(handshake->session, context);
+    gnutls_session_set_keylog_function(handshake->session, secret_logged);
+    gnutls_handshake_set_hook_function(handshake->session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, message_seen);
+    gnutls_transport_set_ptr(handshake->session, tls);
+    gnutls_transport_set_pull_function(handshake->session, handshake_pull);
+    gnutls_transport_set_push_function(handshake->session, handshake_push);
+    result = session_apply_policy(handshake);
+    if (result >= 0) {
+        result = context->server ? session_apply_server(handshake) : session_apply_client(handshake);
+    }
+    return result;
+}
+
+enum error_code tls_handshake_new(struct tls_session *tls, struct tls_context *context, const char *server_name,
+                                  const struct tls_events *events)
+{
+    size_t name_length = strlen(server_name);
+    struct tls_handshake *handshake = memory_zalloc(sizeof(*handshake) + name_length + 1);
+
+    tls->events = events;
+    tls->backend = NULL;
+    if (handshake == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    memcpy(handshake->server_name, server_name, name_length);
+    handshake->context = tls_context_ref(context);
+    int result = session_new(tls, handshake);
+    if (result < 0) {
+        tls_handshake_free(&handshake);
+        return result == GNUTLS_E_MEMORY_ERROR ? ERROR_NO_MEMORY : ERROR_TLS_INTERNAL;
+    }
+    tls->backend = &handshake->base;
+    return ERROR_NONE;
+}
+
+void tls_handshake_free(struct tls_handshake **handshake)
+{
+    struct tls_handshake *gone = *handshake;
+
+    *handshake = NULL;
+    if (gone->session != NULL) {
+        gnutls_deinit(gone->session);
+    }
+    tls_context_unref(&gone->context);
+    memory_wipe(gone->secrets, sizeof(gone->secrets));
+    memory_free(gone);
+}
