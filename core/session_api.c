@@ -122,7 +122,9 @@ void trunkline_end(trunkline_session *session)
 {
     if (session->state == SESSION_OPEN && !session->ended) {
         session->ended = 1;
-        trunk_stream_end(&session->stream);
+        if (trunk_stream_end(&session->stream) != ERROR_NONE) {
+            session_fail(session);
+        }
     }
 }
 

@@ -141,7 +141,10 @@ static void edge_client_end_input(struct edge_client *client)
 {
     if (client->state == EDGE_CLIENT_RELAYING && client->input_half == EDGE_CLIENT_HALF_ENDING &&
         chain_empty(&client->input)) {
-        trunk_stream_end(&client->stream);
+        if (trunk_stream_end(&client->stream) != ERROR_NONE) {
+            edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
+            return;
+        }
         edge_client_input_move(client, EDGE_CLIENT_HALF_ENDED);
         edge_client_settle(client);
     }

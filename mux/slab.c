@@ -28,6 +28,16 @@ void slab_init(struct slab *slab, const char *name, size_t object_bytes)
 
 #ifdef TRUNKLINE_SLAB_MALLOC
 
+/* What stands before each object: as many bytes as make its place 8 modulo 16. */
+struct slab_prefix {
+    struct slab *slab;
+};
+
+static struct slab_prefix *slab_prefix_of(const void *object)
+{
+    return (struct slab_prefix *)(uintptr_t)object - 1;
+}
+
 void slab_dispose(struct slab *slab)
 {
     assert(slab->objects == 0 && "an object outlives its slab");
@@ -36,11 +46,13 @@ void slab_dispose(struct slab *slab)
 
 void *slab_alloc(struct slab *slab)
 {
-    void *object = memory_zalloc(slab->object_bytes);
-    if (object != NULL) {
-        slab->objects++;
+    struct slab_prefix *prefix = memory_zalloc(sizeof(*prefix) + slab->object_bytes);
+    if (prefix == NULL) {
+        return NULL;
     }
-    return object;
+    prefix->slab = slab;
+    slab->objects++;
+    return prefix + 1;
 }
 
 void slab_free(struct slab *slab, void *object)
@@ -48,10 +60,15 @@ void slab_free(struct slab *slab, void *object)
     if (object == NULL) {
         return;
     }
-    assert(slab->objects > 0);
+    assert(slab_of(object) == slab && slab->objects > 0);
     memset(object, SLAB_FREED_BYTE, slab->object_bytes);
-    memory_free(object);
+    memory_free(slab_prefix_of(object));
     slab->objects--;
+}
+
+struct slab *slab_of(const void *object)
+{
+    return slab_prefix_of(object)->slab;
 }
 
 size_t slab_footprint(const struct slab *slab)
@@ -71,9 +88,16 @@ struct slab_page {
     uint32_t fresh; /* objects from here to the end were never handed out, and are zero */
 };
 
-static struct slab_page *slab_page_of(void *object)
+_Static_assert(sizeof(struct slab_page) % 16 == 8, "objects of a multiple of 16 bytes lie at 8 modulo 16");
+
+static struct slab_page *slab_page_of(const void *object)
 {
     return (struct slab_page *)((uintptr_t)object & ~(uintptr_t)(SLAB_PAGE_BYTES - 1));
+}
+
+struct slab *slab_of(const void *object)
+{
+    return slab_page_of(object)->slab;
 }
 
 static uint32_t slab_page_capacity(const struct slab *slab)

@@ -10,30 +10,6 @@
 #include "mux/limits.h"
 #include "mux/memory.h"
 
-static void *trunk_h2_malloc(size_t bytes, void *unused)
-{
-    (void)unused;
-    return memory_alloc(bytes);
-}
-
-static void trunk_h2_free(void *pointer, void *unused)
-{
-    (void)unused;
-    memory_free(pointer);
-}
-
-static void *trunk_h2_calloc(size_t count, size_t bytes, void *unused)
-{
-    (void)unused;
-    return memory_calloc(count, bytes);
-}
-
-static void *trunk_h2_realloc(void *pointer, size_t bytes, void *unused)
-{
-    (void)unused;
-    return memory_realloc(pointer, bytes);
-}
-
 enum error_code trunk_error_from_nghttp2(int code)
 {
     switch (code) {
@@ -94,8 +70,7 @@ static enum error_code trunk_session_new(struct trunk *trunk)
         error = ERROR_NO_MEMORY;
     }
     if (error == ERROR_NONE) {
-        static const nghttp2_mem memory = {NULL, trunk_h2_malloc, trunk_h2_free, trunk_h2_calloc, trunk_h2_realloc};
-        nghttp2_mem mem = memory;
+        nghttp2_mem mem = trunk_memory_allocator(&trunk->memory);
         trunk_receive_callbacks(callbacks);
         nghttp2_session_callbacks_set_send_data_callback(callbacks, trunk_on_send_data);
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, trunk_on_frame_send);
@@ -152,6 +127,8 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     list_init(&trunk->streams);
     list_init(&trunk->ready);
     list_init(&trunk->held);
+    slab_init(&trunk->work_slab, "trunk-work", sizeof(struct trunk_work));
+    trunk_memory_init(&trunk->memory);
     task_init(&trunk->deliver_held, trunk_deliver_held);
     trunk_ping_start(trunk);
 
@@ -196,6 +173,8 @@ void trunk_free(struct trunk **pointer)
         nghttp2_session_del(trunk->h2);
     }
     metadata_parser_dispose(&trunk->parser);
+    slab_dispose(&trunk->work_slab);
+    trunk_memory_dispose(&trunk->memory);
     memory_free(trunk);
 }
 
@@ -270,12 +249,10 @@ void trunk_stream_attach(struct trunk *trunk, struct trunk_stream *stream, int32
     stream->trunk = trunk;
     stream->id = id;
     list_append(&trunk->streams, &stream->all);
-    list_node_init(&stream->ready);
-    chain_init(&stream->queue);
     trunk->stream_count++;
 }
 
-/* Makes nghttp2 forget the stream's memory; the queue is dropped. */
+/* Makes nghttp2 forget the stream's memory; what is queued or held is dropped. */
 void trunk_stream_detach(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
@@ -285,12 +262,8 @@ void trunk_stream_detach(struct trunk_stream *stream)
     if (trunk->turn == stream) {
         trunk->turn = NULL;
     }
-    if (stream->flags & TRUNK_STREAM_HELD) {
-        trunk_held_drop(stream);
-    }
+    trunk_work_drop(stream);
     list_remove(&stream->all);
-    list_remove(&stream->ready);
-    chain_clear(&stream->queue);
     trunk->stream_count--;
     stream->trunk = NULL;
 }
@@ -359,7 +332,7 @@ enum error_code trunk_stream_accept(struct trunk_stream *stream)
     }
     stream_input_move(&stream->input, STREAM_OPEN);
     stream_output_move(&stream->output, STREAM_OPEN);
-    if (stream->flags & TRUNK_STREAM_HELD) {
+    if (stream->work != NULL && stream->work->held != NULL) {
         scheduler_defer(trunk->scheduler, &trunk->deliver_held);
     }
     trunk_want_send(trunk);
@@ -368,7 +341,7 @@ enum error_code trunk_stream_accept(struct trunk_stream *stream)
 
 /* ---------------------------------------------------------------------------------------- streams of our own */
 
-struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct chain *queue)
+struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct trunk_work *work)
 {
     struct trunk_stream *stream = memory_zalloc(sizeof(*stream));
     if (stream == NULL || nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
@@ -378,8 +351,8 @@ struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct 
     trunk_stream_attach(trunk, stream, id);
     trunk->internal_count++;
     stream->flags = TRUNK_STREAM_INTERNAL;
-    stream->queue = *queue;
-    chain_init(queue);
+    stream->work = work;
+    work->stream = stream;
     stream_input_move(&stream->input, STREAM_OPEN);
     stream_output_move(&stream->output, STREAM_OPEN);
     return stream;
@@ -411,19 +384,36 @@ void trunk_internal_age(struct trunk *trunk)
     }
 }
 
+/* A queue with a copy of the text, that belongs to no stream yet; NULL when memory is out. */
+static struct trunk_work *trunk_body_new(struct trunk *trunk, const char *text)
+{
+    struct trunk_work *work = slab_alloc(&trunk->work_slab);
+    if (work == NULL) {
+        return NULL;
+    }
+    list_node_init(&work->ready);
+    chain_init(&work->queue);
+    if (chain_append(&work->queue, text, strlen(text)) != ERROR_NONE) {
+        trunk_work_free(trunk, work);
+        return NULL;
+    }
+    return work;
+}
+
 void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text)
 {
     if (trunk->failed) {
         return;
     }
-    struct chain body;
+    struct trunk_work *body = trunk_body_new(trunk, text);
     struct trunk_stream *stream = NULL;
-    chain_init(&body);
-    if (chain_append(&body, text, strlen(text)) == ERROR_NONE && trunk_submit_status(trunk, id, status, true) == 0) {
-        stream = trunk_internal_new(trunk, id, &body);
+    if (body != NULL && trunk_submit_status(trunk, id, status, true) == 0) {
+        stream = trunk_internal_new(trunk, id, body);
     }
     if (stream == NULL) {
-        chain_clear(&body);
+        if (body != NULL) {
+            trunk_work_free(trunk, body);
+        }
         /* Not REFUSED_STREAM: the opener would send the request again, though the owner has heard of it. */
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
         trunk_want_send(trunk);
@@ -454,7 +444,7 @@ size_t trunk_stream_room(const struct trunk_stream *stream)
         return 0;
     }
     int32_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
-    size_t queued = chain_bytes(&stream->queue);
+    size_t queued = trunk_stream_queued(stream);
     return window > 0 && (size_t)window > queued ? (size_t)window - queued : 0;
 }
 
@@ -470,21 +460,31 @@ enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *b
     if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
         return ERROR_STATE;
     }
-    enum error_code error = chain_append(&stream->queue, bytes, length);
-    if (error == ERROR_NONE && length > 0) {
+    if (length == 0) {
+        return ERROR_NONE;
+    }
+    struct trunk_work *work = trunk_work_get(stream);
+    enum error_code error = work != NULL ? chain_append(&work->queue, bytes, length) : ERROR_NO_MEMORY;
+    if (error == ERROR_NONE) {
         trunk_stream_make_ready(stream);
+    } else {
+        trunk_work_settle(stream);
     }
     return error;
 }
 
-void trunk_stream_end(struct trunk_stream *stream)
+enum error_code trunk_stream_end(struct trunk_stream *stream)
 {
     if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
-        return;
+        return ERROR_NONE;
+    }
+    if (trunk_work_get(stream) == NULL) {
+        return ERROR_NO_MEMORY;
     }
     stream_output_move(&stream->output, STREAM_ENDING);
     stream->wants_room = 0;
     trunk_stream_make_ready(stream);
+    return ERROR_NONE;
 }
 
 void trunk_stream_consume(struct trunk_stream *stream, size_t length)
@@ -531,17 +531,18 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed || chain_empty(&stream->queue)) {
+    if (trunk == NULL || trunk->failed || trunk_stream_queued(stream) == 0) {
         trunk_stream_reset(stream, code);
         return;
     }
     int32_t id = stream->id;
-    struct chain queue = stream->queue;
-    chain_init(&stream->queue);
+    struct trunk_work *work = stream->work;
+    stream->work = NULL;
+    list_remove(&work->ready);
     trunk_stream_detach(stream);
-    struct trunk_stream *rest = trunk_internal_new(trunk, id, &queue);
+    struct trunk_stream *rest = trunk_internal_new(trunk, id, work);
     if (rest == NULL) {
-        chain_clear(&queue);
+        trunk_work_free(trunk, work);
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
         trunk_want_send(trunk);
         return;

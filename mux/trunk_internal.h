@@ -4,15 +4,15 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include "mux/slab.h"
 #include "mux/trunk.h"
 
 /* Bits of trunk_stream.flags. */
 enum {
     TRUNK_STREAM_INTERNAL = 1,    /* a refusal's answer, or an abort's last bytes: the trunk owns and frees it */
-    TRUNK_STREAM_HELD = 2,        /* bytes or the end came before the stream was accepted: see struct trunk_held */
-    TRUNK_STREAM_UNPROCESSED = 4, /* its CONNECT was never sent */
-    TRUNK_STREAM_ABORTS = 8,      /* internal: RST_STREAM, not END_STREAM, follows the last byte */
-    TRUNK_STREAM_AGED = 16,       /* internal: has seen one PING interval pass */
+    TRUNK_STREAM_UNPROCESSED = 2, /* its CONNECT was never sent */
+    TRUNK_STREAM_ABORTS = 4,      /* internal: RST_STREAM, not END_STREAM, follows the last byte */
+    TRUNK_STREAM_AGED = 8,        /* internal: has seen one PING interval pass */
 };
 
 /* What a stream received before its owner accepted it; bounded by the stream's window, as it is not consumed. */
@@ -23,8 +23,24 @@ struct trunk_held {
     uint8_t ended;
 };
 
+/* What a stream that is not idle has besides; freed as soon as none of it is in use. */
+struct trunk_work {
+    struct list_node ready; /* in trunk->ready while the stream may send */
+    struct trunk_stream *stream;
+    struct chain queue;      /* accepted from the owner, not yet framed */
+    struct trunk_held *held; /* NULL: none */
+};
+
+/* The memory of nghttp2's streams, in slabs by size: see trunk_memory.c. */
+#define TRUNK_MEMORY_SLABS 4U
+struct trunk_memory {
+    struct slab slabs[TRUNK_MEMORY_SLABS];
+};
+
 struct trunk {
     nghttp2_session *h2;
+    struct trunk_memory memory;
+    struct slab work_slab;
     struct trunk_settings settings;
     struct scheduler *scheduler;
     struct trunk_carrier *carrier;
@@ -32,7 +48,7 @@ struct trunk {
     void *owner;
 
     struct list streams; /* every attached stream, by trunk_stream.all */
-    struct list ready;   /* streams whose turn to send comes, in order */
+    struct list ready;   /* of struct trunk_work: streams whose turn to send comes, in order */
     struct list held;
     size_t internal_count; /* streams that the trunk owns */
     struct task deliver_held;
@@ -77,16 +93,32 @@ void trunk_want_send(struct trunk *trunk);
 void trunk_fail(struct trunk *trunk, enum error_code error);
 enum error_code trunk_error_from_nghttp2(int code);
 struct trunk_stream *trunk_stream_of(struct trunk *trunk, int32_t id);
-/* An attached stream of the trunk's own that takes `queue` over; NULL (and the queue untouched) when memory is out or
+/* An attached stream of the trunk's own that takes `work` over; NULL (and the work untouched) when memory is out or
  * nghttp2 does not know the identifier any more. */
-struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct chain *queue);
+struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct trunk_work *work);
 void trunk_internal_free(struct trunk_stream *stream);
 /* Called once per PING interval: streams of our own that did not end within one are reset. */
 void trunk_internal_age(struct trunk *trunk);
 /* A response that ends the stream, from memory of the trunk's own. */
 void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text);
 
-/* trunk_send.c */
+/* trunk_memory.c */
+void trunk_memory_init(struct trunk_memory *memory);
+/* Nothing may be in use. */
+void trunk_memory_dispose(struct trunk_memory *memory);
+/* nghttp2's allocator; `memory` must outlive the session. */
+nghttp2_mem trunk_memory_allocator(struct trunk_memory *memory);
+
+/* trunk_work.c: the stream's, made if need be; NULL when memory is out. */
+struct trunk_work *trunk_work_get(struct trunk_stream *stream);
+/* Frees it if none of it is in use: to be called after the queue has become empty or `held` is gone. */
+void trunk_work_settle(struct trunk_stream *stream);
+/* Frees it with all that is in it. */
+void trunk_work_drop(struct trunk_stream *stream);
+/* For one that belongs to no stream now. */
+void trunk_work_free(struct trunk *trunk, struct trunk_work *work);
+
+/* trunk_send.c: the stream has `work`, and wants its turn. */
 void trunk_stream_make_ready(struct trunk_stream *stream);
 int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t *header, size_t length,
                        nghttp2_data_source *source, void *user_data);
@@ -96,7 +128,7 @@ int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int
 /* trunk_receive.c */
 void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks);
 void trunk_deliver_held(struct task *task);
-void trunk_held_drop(struct trunk_stream *stream);
+void trunk_held_free(struct trunk_held *held);
 void trunk_ping_start(struct trunk *trunk);
 
 #endif

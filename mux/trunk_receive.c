@@ -11,44 +11,33 @@
 
 /* ------------------------------------------------------------------------------------------------ held input */
 
-static struct trunk_held *trunk_held_of(struct trunk_stream *stream)
+static bool trunk_stream_held(const struct trunk_stream *stream)
 {
-    list_for_each(&stream->trunk->held, node) {
-        struct trunk_held *held = container_of(node, struct trunk_held, node);
-        if (held->stream == stream) {
-            return held;
-        }
-    }
-    return NULL;
+    return stream->work != NULL && stream->work->held != NULL;
 }
 
 static struct trunk_held *trunk_held_make(struct trunk_stream *stream)
 {
-    if (stream->flags & TRUNK_STREAM_HELD) {
-        return trunk_held_of(stream);
+    struct trunk_work *work = trunk_work_get(stream);
+    if (work == NULL || work->held != NULL) {
+        return work != NULL ? work->held : NULL;
     }
     struct trunk_held *held = memory_zalloc(sizeof(*held));
     if (held != NULL) {
         held->stream = stream;
         chain_init(&held->bytes);
         list_append(&stream->trunk->held, &held->node);
-        stream->flags |= TRUNK_STREAM_HELD;
     }
+    work->held = held;
+    trunk_work_settle(stream);
     return held;
 }
 
-static void trunk_held_free(struct trunk_held *held)
+void trunk_held_free(struct trunk_held *held)
 {
     list_remove(&held->node);
     chain_clear(&held->bytes);
     memory_free(held);
-}
-
-void trunk_held_drop(struct trunk_stream *stream)
-{
-    struct trunk_held *held = trunk_held_of(stream);
-    stream->flags &= (uint8_t)~TRUNK_STREAM_HELD;
-    trunk_held_free(held);
 }
 
 /* Gives a stream that has been accepted what came before. The owner may reset the stream in any of these events. */
@@ -57,8 +46,9 @@ static void trunk_held_deliver(struct trunk_held *held)
     struct trunk_stream *stream = held->stream;
     struct trunk *trunk = stream->trunk;
     /* From here on the held object is ours alone, so that a reset from within an event cannot free it under us. */
-    stream->flags &= (uint8_t)~TRUNK_STREAM_HELD;
+    stream->work->held = NULL;
     list_remove(&held->node);
+    trunk_work_settle(stream);
     const uint8_t *bytes = NULL;
     size_t length;
     while (stream->trunk == trunk && (length = chain_peek(&held->bytes, &bytes)) > 0) {
@@ -101,10 +91,10 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
         trunk_internal_free(stream);
         return;
     }
-    if ((stream->flags & TRUNK_STREAM_HELD) && stream->input == STREAM_OPEN) {
+    if (trunk_stream_held(stream) && stream->input == STREAM_OPEN) {
         /* Accepted and over within one batch: its bytes come before its end. The owner may reset it meanwhile. */
         int32_t id = stream->id;
-        trunk_held_deliver(trunk_held_of(stream));
+        trunk_held_deliver(stream->work->held);
         if (trunk_stream_of(trunk, id) != stream) {
             return;
         }
@@ -156,7 +146,7 @@ static int trunk_on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const u
         return 0;
     }
     stream->unconsumed += (uint32_t)length;
-    if (stream->input == STREAM_OPEN && !(stream->flags & TRUNK_STREAM_HELD)) {
+    if (stream->input == STREAM_OPEN && !trunk_stream_held(stream)) {
         trunk->events->data(trunk->owner, stream, bytes, length);
         return 0;
     }
@@ -177,7 +167,7 @@ static void trunk_on_stream_end(struct trunk *trunk, int32_t id)
         stream_input_move(&stream->input, STREAM_ENDED);
         return;
     }
-    if (stream->input == STREAM_OPEN && !(stream->flags & TRUNK_STREAM_HELD)) {
+    if (stream->input == STREAM_OPEN && !trunk_stream_held(stream)) {
         stream_input_move(&stream->input, STREAM_ENDED);
         trunk->events->end(trunk->owner, stream);
         return;
@@ -295,7 +285,7 @@ static void trunk_on_response(struct trunk *trunk, const nghttp2_frame *frame)
 static void trunk_stream_window_opened(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
-    if (!chain_empty(&stream->queue) || stream->output == STREAM_ENDING) {
+    if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
     }
     if (stream->wants_room && trunk_stream_room(stream) > 0) {

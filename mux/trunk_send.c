@@ -17,8 +17,8 @@
 void trunk_stream_make_ready(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
-    if (!list_node_linked(&stream->ready)) {
-        list_append(&trunk->ready, &stream->ready);
+    if (!list_node_linked(&stream->work->ready)) {
+        list_append(&trunk->ready, &stream->work->ready);
     }
     trunk_want_send(trunk);
 }
@@ -41,7 +41,7 @@ static bool trunk_window_shut(const struct trunk *trunk, const struct trunk_stre
 /* Bytes that the stream may put into one frame now; 0 also for a mere end. */
 static size_t trunk_turn_size(const struct trunk *trunk, const struct trunk_stream *stream)
 {
-    size_t queued = chain_bytes(&stream->queue);
+    size_t queued = trunk_stream_queued(stream);
     int32_t stream_window = nghttp2_session_get_stream_remote_window_size(trunk->h2, stream->id);
     int32_t trunk_window = nghttp2_session_get_remote_window_size(trunk->h2);
     if (stream_window <= 0 || trunk_window <= 0) {
@@ -59,12 +59,13 @@ static enum turn_result trunk_give_turn(struct trunk *trunk)
 {
     bool trunk_window_open = nghttp2_session_get_remote_window_size(trunk->h2) > 0;
     list_for_each(&trunk->ready, node) {
-        struct trunk_stream *stream = container_of(node, struct trunk_stream, ready);
+        struct trunk_stream *stream = container_of(node, struct trunk_work, ready)->stream;
+        size_t queued = trunk_stream_queued(stream);
         size_t size = trunk_turn_size(trunk, stream);
-        bool ends = stream->output == STREAM_ENDING && chain_empty(&stream->queue) && !trunk_window_shut(trunk, stream);
+        bool ends = stream->output == STREAM_ENDING && queued == 0 && !trunk_window_shut(trunk, stream);
         if (size == 0 && !ends) {
             if (trunk_window_open) {
-                list_remove(&stream->ready); /* its own window is shut: WINDOW_UPDATE makes it ready again */
+                list_remove(node); /* its own window is shut: WINDOW_UPDATE makes it ready again */
             }
             continue;
         }
@@ -72,10 +73,10 @@ static enum turn_result trunk_give_turn(struct trunk *trunk)
         if (space < FRAME_HEADER_BYTES + size_min(size, FRAME_WORTH_BYTES)) {
             return TURN_NO_SPACE;
         }
-        list_remove(&stream->ready);
+        list_remove(node);
         trunk->turn = stream;
         trunk->turn_bytes = size_min(size, space - FRAME_HEADER_BYTES);
-        bool last = stream->output == STREAM_ENDING && trunk->turn_bytes == chain_bytes(&stream->queue);
+        bool last = stream->output == STREAM_ENDING && trunk->turn_bytes == queued;
         nghttp2_data_provider provider = {.source = {.ptr = stream}, .read_callback = trunk_on_read};
         int failure =
             nghttp2_submit_data(trunk->h2, last ? NGHTTP2_FLAG_END_STREAM : NGHTTP2_FLAG_NONE, stream->id, &provider);
@@ -104,7 +105,7 @@ static ssize_t trunk_on_read(nghttp2_session *h2, int32_t id, uint8_t *into, siz
         trunk->turn_bytes = length;
     }
     *flags |= NGHTTP2_DATA_FLAG_EOF;
-    bool last = trunk->turn->output == STREAM_ENDING && trunk->turn_bytes == chain_bytes(&trunk->turn->queue);
+    bool last = trunk->turn->output == STREAM_ENDING && trunk->turn_bytes == trunk_stream_queued(trunk->turn);
     if (!last) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
     }
@@ -126,10 +127,10 @@ int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t 
     assert(stream != NULL && trunk->out_length + FRAME_HEADER_BYTES + length <= trunk->out_capacity);
     uint8_t *out = trunk->out + trunk->out_length;
     memcpy(out, header, FRAME_HEADER_BYTES);
-    size_t copied = chain_copy(&stream->queue, 0, out + FRAME_HEADER_BYTES, length);
+    size_t copied = chain_copy(&stream->work->queue, 0, out + FRAME_HEADER_BYTES, length);
     assert(copied == length);
     (void)copied;
-    chain_consume(&stream->queue, length);
+    chain_consume(&stream->work->queue, length);
     trunk->out_length += FRAME_HEADER_BYTES + length;
     return 0;
 }
@@ -147,14 +148,17 @@ static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
             /* RFC 9113 section 8.1: the answer is complete, the rest of the request is not wanted. */
             nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_NO_ERROR);
         }
+        trunk_work_settle(stream);
         return;
     }
-    if (chain_empty(&stream->queue) && (stream->flags & TRUNK_STREAM_ABORTS)) {
+    if (trunk_stream_queued(stream) == 0 && (stream->flags & TRUNK_STREAM_ABORTS)) {
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, stream->consumed);
         return;
     }
-    if (!chain_empty(&stream->queue) || stream->output == STREAM_ENDING) {
-        list_append(&trunk->ready, &stream->ready); /* behind all others */
+    if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
+        list_append(&trunk->ready, &stream->work->ready); /* behind all others */
+    } else {
+        trunk_work_settle(stream);
     }
 }
 

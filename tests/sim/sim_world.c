@@ -382,12 +382,12 @@ static void check_edge_clients(struct sim_world *world, const struct list *list)
         uint64_t plain = chain_bytes(&client->output) + client->encrypted_bytes;
         uint64_t pending = chain_bytes(&client->outbox.pending);
         peak(&world->output_peak_bytes, plain);
-        peak(&world->queue_peak_bytes, chain_bytes(&client->stream.queue));
+        peak(&world->queue_peak_bytes, trunk_stream_queued(&client->stream));
         check_held(world, "edge, plaintext towards a client", plain, window);
         check_held(world, "edge, ciphertext towards a client", pending,
                    client->encrypted_bytes + RECORD_OVERHEAD * (1 + client->encrypted_bytes / 64) + 16384);
         check_held(world, "edge, not consumed of a stream", client->stream.unconsumed, window);
-        check_held(world, "edge, queued for the core", chain_bytes(&client->stream.queue),
+        check_held(world, "edge, queued for the core", trunk_stream_queued(&client->stream),
                    window + TLS_RECORD_MAX_BYTES);
         check_held(world, "edge, before the core's answer", chain_bytes(&client->input), TLS_RECORD_MAX_BYTES);
     }
@@ -402,10 +402,10 @@ static void check_sessions(struct sim_world *world)
         if (session == NULL) {
             continue;
         }
-        peak(&world->queue_peak_bytes, chain_bytes(&session->stream.queue));
+        peak(&world->queue_peak_bytes, trunk_stream_queued(&session->stream));
         check_held(world, "core, with the handler", session->held_bytes, window);
         check_held(world, "core, not consumed of a stream", session->stream.unconsumed, window);
-        check_held(world, "core, queued for the edge", chain_bytes(&session->stream.queue),
+        check_held(world, "core, queued for the edge", trunk_stream_queued(&session->stream),
                    window + TLS_RECORD_MAX_BYTES);
     }
 }

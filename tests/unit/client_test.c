@@ -419,7 +419,7 @@ static void a_stalled_client_holds_its_window_and_nobody_else(void **state)
     stalled->stalled = true;
     fixture_stream_send(stream, pattern, sizeof(pattern));
     fixture_pump(&fixture);
-    size_t held = sizeof(pattern) - chain_bytes(&stream->stream.queue);
+    size_t held = sizeof(pattern) - trunk_stream_queued(&stream->stream);
     /* What its connection holds, and one window. */
     assert_in_range(held, 65536, 65536 + LIMIT_STREAM_WINDOW_BYTES);
     assert_int_equal(trunk_stream_room(&stream->stream), 0);

@@ -100,6 +100,32 @@ static void an_allocation_that_must_fail_fails(void **state)
     assert_int_equal(slab_footprint(&slab), 0);
 }
 
+static void an_object_tells_its_slab_and_is_told_from_the_heap(void **state)
+{
+    (void)state;
+    for (size_t bytes = 16; bytes <= 256; bytes += 16) {
+        struct slab slab;
+        struct slab other;
+        slab_init(&slab, "test", bytes);
+        slab_init(&other, "other", bytes);
+        void *objects[300];
+        for (size_t i = 0; i < 300; i++) {
+            objects[i] = slab_alloc(i % 3 == 0 ? &other : &slab);
+            assert_non_null(objects[i]);
+            assert_ptr_equal(slab_of(objects[i]), i % 3 == 0 ? &other : &slab);
+            assert_true(slab_holds_place(objects[i]));
+        }
+        void *heap = memory_alloc(bytes);
+        assert_false(slab_holds_place(heap));
+        memory_free(heap);
+        for (size_t i = 0; i < 300; i++) {
+            slab_free(slab_of(objects[i]), objects[i]);
+        }
+        slab_dispose(&slab);
+        slab_dispose(&other);
+    }
+}
+
 #ifdef TRUNKLINE_SLAB_MALLOC
 
 static void each_object_is_an_allocation_of_its_own(void **state)
@@ -195,6 +221,7 @@ int main(void)
         cmocka_unit_test(objects_are_zeroed_aligned_and_apart),
         cmocka_unit_test(objects_come_and_go_in_any_order),
         cmocka_unit_test(an_allocation_that_must_fail_fails),
+        cmocka_unit_test(an_object_tells_its_slab_and_is_told_from_the_heap),
 #ifdef TRUNKLINE_SLAB_MALLOC
         cmocka_unit_test(each_object_is_an_allocation_of_its_own),
 #else

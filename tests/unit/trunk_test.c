@@ -35,6 +35,9 @@ static void a_stream_carries_bytes_and_ends_cleanly_both_ways(void **state)
     assert_int_equal(pair_send_all(&pair, &stream, bytes, sizeof(bytes)), ERROR_NONE);
     assert_int_equal(accepted->received_length, sizeof(bytes));
     assert_memory_equal(accepted->received, bytes, sizeof(bytes));
+    /* Idle again, neither end holds more than the stream itself. */
+    assert_null(stream.stream.work);
+    assert_null(accepted->stream.work);
     trunk_stream_end(&stream.stream);
     assert_int_equal(pair_pump(&pair), ERROR_NONE);
     assert_int_equal(accepted->ended, 1);
