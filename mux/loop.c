@@ -18,6 +18,7 @@
 #include "mux/memory.h"
 
 #define LOOP_BATCH_EVENTS 256
+#define LOOP_COMPACT_TAG  UINT64_C(1) /* in an event's data: the pointer is to a compact source */
 
 struct loop {
     struct scheduler scheduler;
@@ -25,6 +26,7 @@ struct loop {
     uint32_t number;                    /* its place in loop_table */
     size_t watched;                     /* sources, `wake` not counted */
     struct loop_source wake;            /* the eventfd */
+    loop_compact_fn *compact_ready;     /* NULL: no compact source was watched yet */
     _Atomic(struct loop_post *) posted; /* the newest first */
     atomic_bool stopping;
     int event_next; /* of the batch: those before it were reported */
@@ -73,12 +75,6 @@ static void loop_unregister(struct loop *loop)
     pthread_mutex_lock(&loop_table_lock);
     loop_table[loop->number] = NULL;
     pthread_mutex_unlock(&loop_table_lock);
-}
-
-struct loop *loop_of(const struct loop_source *source)
-{
-    assert(source->fd >= 0 && "only a watched source has a loop");
-    return loop_table[source->loop];
 }
 
 static void loop_run_posts(struct loop *loop)
@@ -187,22 +183,59 @@ struct scheduler *loop_scheduler(struct loop *loop)
     return &loop->scheduler;
 }
 
-enum error_code loop_watch(struct loop *loop, struct loop_source *source, int fd, enum loop_mode mode,
-                           loop_ready_fn *ready)
+static enum error_code loop_add(struct loop *loop, int fd, enum loop_mode mode, uint64_t data)
 {
     struct epoll_event event = {
         .events = mode == LOOP_EDGE ? (uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET : (uint32_t)EPOLLIN,
-        .data.ptr = source,
+        .data.u64 = data,
     };
-    source->fd = -1;
     if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
         return loop_error(errno);
     }
-    source->ready = ready;
-    source->fd = fd;
-    source->loop = loop->number;
     loop->watched++;
     return ERROR_NONE;
+}
+
+enum error_code loop_watch(struct loop *loop, struct loop_source *source, int fd, enum loop_mode mode,
+                           loop_ready_fn *ready)
+{
+    source->fd = -1;
+    enum error_code error = loop_add(loop, fd, mode, (uint64_t)(uintptr_t)source);
+    if (error == ERROR_NONE) {
+        source->ready = ready;
+        source->fd = fd;
+        source->loop = loop->number;
+    }
+    return error;
+}
+
+enum error_code loop_watch_compact(struct loop *loop, struct loop_compact *source, int fd, loop_compact_fn *ready)
+{
+    assert((loop->compact_ready == NULL || loop->compact_ready == ready) && "compact sources share one function");
+    loop->compact_ready = ready;
+    source->fd = -1;
+    enum error_code error = loop_add(loop, fd, LOOP_EDGE, (uint64_t)(uintptr_t)source | LOOP_COMPACT_TAG);
+    if (error == ERROR_NONE) {
+        source->fd = fd;
+        source->loop = (uint16_t)loop->number;
+    }
+    return error;
+}
+
+/* Stops watching, and drops the event of this batch that was not reported yet. */
+static void loop_remove(struct loop *loop, int fd, uint64_t data)
+{
+    struct epoll_event unused = {0};
+    int failed = epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, &unused);
+    assert(!failed && "the descriptor is closed after it is unwatched, not before");
+    (void)failed;
+    loop->watched--;
+    for (int i = loop->event_next; i < loop->event_count; i++) {
+        if (loop->events[i].data.u64 == data) {
+            loop->events[i].data.u64 = 0;
+            break;
+        }
+    }
 }
 
 void loop_unwatch(struct loop *loop, struct loop_source *source)
@@ -211,17 +244,15 @@ void loop_unwatch(struct loop *loop, struct loop_source *source)
         return;
     }
     assert(source->loop == loop->number && "a source is unwatched by the loop that watches it");
-    struct epoll_event unused = {0};
-    int failed = epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, &unused);
-    assert(!failed && "the descriptor is closed after it is unwatched, not before");
-    (void)failed;
+    loop_remove(loop, source->fd, (uint64_t)(uintptr_t)source);
     source->fd = -1;
-    loop->watched--;
-    for (int i = loop->event_next; i < loop->event_count; i++) {
-        if (loop->events[i].data.ptr == source) {
-            loop->events[i].data.ptr = NULL;
-            break;
-        }
+}
+
+void loop_unwatch_compact(struct loop_compact *source)
+{
+    if (source->fd >= 0) {
+        loop_remove(loop_table[source->loop], source->fd, (uint64_t)(uintptr_t)source | LOOP_COMPACT_TAG);
+        source->fd = -1;
     }
 }
 
@@ -276,6 +307,17 @@ static int loop_wait_ms(const struct loop *loop, int wait_max_ms)
     return wait_ms;
 }
 
+static void loop_report(struct loop *loop, const struct epoll_event *event)
+{
+    unsigned events = loop_translate(event->events);
+    if (event->data.u64 & LOOP_COMPACT_TAG) {
+        loop->compact_ready((struct loop_compact *)(uintptr_t)(event->data.u64 & ~LOOP_COMPACT_TAG), events);
+    } else if (event->data.ptr != NULL) {
+        struct loop_source *source = event->data.ptr;
+        source->ready(source, events);
+    }
+}
+
 void loop_run_once(struct loop *loop, int wait_max_ms)
 {
     assert(loop->event_count == 0 && "a batch runs no other batch");
@@ -287,10 +329,7 @@ void loop_run_once(struct loop *loop, int wait_max_ms)
     while (loop->event_next < loop->event_count) {
         struct epoll_event event = loop->events[loop->event_next];
         loop->event_next++;
-        struct loop_source *source = event.data.ptr;
-        if (source != NULL) {
-            source->ready(source, loop_translate(event.events));
-        }
+        loop_report(loop, &event);
     }
     loop->event_next = 0;
     loop->event_count = 0;

@@ -42,7 +42,7 @@ static struct socket_transport *socket_of(struct transport *transport)
 static enum error_code socket_connect_failed(struct socket_transport *socket, int cause)
 {
     socket->connect = SOCKET_CONNECT_FAILED;
-    socket->failure = (uint16_t)cause;
+    socket->failure = (uint8_t)(cause <= UINT8_MAX ? cause : EIO);
     errno = cause;
     return ERROR_UNREACHABLE;
 }
@@ -91,7 +91,7 @@ static enum error_code socket_read(struct transport *transport, void *into, size
     socket->connect = SOCKET_CONNECT_DONE;
     /* Bytes that come from now on raise a new event, and so does a FIN: fewer bytes than were asked for means that
      * there are none left. */
-    socket->drained = (size_t)count < capacity;
+    socket->drained = (size_t)count < capacity ? 1 : 0;
     *length = (size_t)count;
     return ERROR_NONE;
 }
@@ -151,7 +151,7 @@ static const struct transport_ops socket_ops = {
     .close = socket_close,
 };
 
-static void socket_ready(struct loop_source *source, unsigned events)
+static void socket_ready(struct loop_compact *source, unsigned events)
 {
     struct socket_transport *socket = container_of(source, struct socket_transport, source);
     unsigned told = 0;
@@ -180,7 +180,7 @@ enum error_code socket_transport_open(struct socket_transport *socket, struct lo
     memset(socket, 0, sizeof(*socket));
     const int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a Unix socket does not know it, nor need it */
-    enum error_code error = loop_watch(loop, &socket->source, fd, LOOP_EDGE, socket_ready);
+    enum error_code error = loop_watch_compact(loop, &socket->source, fd, socket_ready);
     if (error != ERROR_NONE) {
         descriptor_close(fd);
         return error;
@@ -196,7 +196,7 @@ int socket_transport_release(struct socket_transport *socket)
     if (socket->transport.ops == NULL) {
         return -1;
     }
-    loop_unwatch(loop_of(&socket->source), &socket->source);
+    loop_unwatch_compact(&socket->source);
     socket->transport.ops = NULL;
     return fd;
 }

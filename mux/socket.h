@@ -24,17 +24,17 @@ enum socket_connect {
 /* A transport over a TCP or Unix stream socket. TRANSPORT_WRITABLE is reported once at the start, and after a write
  * that did not take all. */
 struct socket_transport {
-    struct transport transport;
-    struct loop_source source;
-    uint8_t drained; /* the last read took all there was: no need to try before the next event */
-    uint8_t hangup;  /* FIN or an error waits behind the bytes: read until it shows */
-    uint8_t finished;
-    uint8_t output;   /* enum socket_output */
-    uint8_t connect;  /* enum socket_connect */
-    uint16_t failure; /* errno of a connection attempt that failed */
+    struct transport transport; /*  0 */
+    struct loop_compact source; /* 16 */
+    uint8_t drained : 1;        /* 22: the last read took all there was: no need to try before the next event */
+    uint8_t hangup : 1;         /*     FIN or an error waits behind the bytes: read until it shows */
+    uint8_t finished : 1;       /*     FIN was sent */
+    uint8_t output : 2;         /*     enum socket_output */
+    uint8_t connect : 2;        /*     enum socket_connect */
+    uint8_t failure;            /* 23: errno of a connection attempt that failed */
 };
 
-_Static_assert(sizeof(struct socket_transport) <= TRANSPORT_SLOT_BYTES, "an owner's slot must hold a socket");
+_Static_assert(sizeof(struct socket_transport) == TRANSPORT_SLOT_BYTES, "an owner's slot must hold a socket");
 
 struct listener;
 

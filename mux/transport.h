@@ -47,7 +47,7 @@ struct transport {
 };
 
 /* Room for any implementation, so that an owner can embed a transport without knowing which one it gets. */
-#define TRANSPORT_SLOT_BYTES 40
+#define TRANSPORT_SLOT_BYTES 24
 union transport_slot {
     struct transport transport;
     void *align;

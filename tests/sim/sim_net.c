@@ -27,10 +27,14 @@ struct segment {
 struct sim_transport {
     struct transport transport;
     struct sim_link *link;
-    enum sim_side side;
 };
 
 _Static_assert(sizeof(struct sim_transport) <= TRANSPORT_SLOT_BYTES, "a simulated transport must fit its slot");
+
+static enum sim_side side_of(const struct sim_transport *sim)
+{
+    return sim->link->ends[SIM_OPENER].transport == &sim->transport ? SIM_OPENER : SIM_ACCEPTOR;
+}
 
 static void *must_have(void *memory)
 {
@@ -388,8 +392,8 @@ static enum error_code sim_read(struct transport *transport, void *into, size_t 
 {
     struct sim_transport *sim = sim_transport_of(transport);
     struct sim_link *link = sim->link;
-    struct sim_end *end = &link->ends[sim->side];
-    enum sim_side writer = sim->side == SIM_OPENER ? SIM_ACCEPTOR : SIM_OPENER;
+    struct sim_end *end = &link->ends[side_of(sim)];
+    enum sim_side writer = side_of(sim) == SIM_OPENER ? SIM_ACCEPTOR : SIM_OPENER;
     struct sim_pipe *pipe = &link->pipes[writer];
     struct list_node *node;
 
@@ -476,8 +480,8 @@ static enum error_code sim_write(struct transport *transport, const void *bytes,
 {
     struct sim_transport *sim = sim_transport_of(transport);
     struct sim_link *link = sim->link;
-    struct sim_end *end = &link->ends[sim->side];
-    struct sim_pipe *pipe = &link->pipes[sim->side];
+    struct sim_end *end = &link->ends[side_of(sim)];
+    struct sim_pipe *pipe = &link->pipes[side_of(sim)];
 
     *length = 0;
     if (end->broken) {
@@ -499,7 +503,7 @@ static enum error_code sim_write(struct transport *transport, const void *bytes,
     if (part == 0 && count > 0) {
         return ERROR_WOULD_BLOCK;
     }
-    pipe_write(link, sim->side, bytes, part);
+    pipe_write(link, side_of(sim), bytes, part);
     *length = part;
     return ERROR_NONE;
 }
@@ -508,12 +512,12 @@ static void sim_finish(struct transport *transport)
 {
     struct sim_transport *sim = sim_transport_of(transport);
     struct sim_link *link = sim->link;
-    struct sim_pipe *pipe = &link->pipes[sim->side];
+    struct sim_pipe *pipe = &link->pipes[side_of(sim)];
 
-    if (!pipe->finished && !link->ends[sim->side].broken) {
+    if (!pipe->finished && !link->ends[side_of(sim)].broken) {
         pipe->finished = true;
         if (!pipe->black && !pipe->discards) {
-            pipe_send(link, sim->side, SEGMENT_FINISH, NULL, 0);
+            pipe_send(link, side_of(sim), SEGMENT_FINISH, NULL, 0);
         }
     }
 }
@@ -546,7 +550,7 @@ static void sim_close(struct transport *transport, enum transport_close how)
 {
     struct sim_transport *sim = sim_transport_of(transport);
     struct sim_link *link = sim->link;
-    enum sim_side side = sim->side;
+    enum sim_side side = side_of(sim);
     enum sim_side peer = side == SIM_OPENER ? SIM_ACCEPTOR : SIM_OPENER;
     struct sim_end *end = &link->ends[side];
     bool unread = pipe_has_unread(&link->pipes[peer]);
@@ -588,7 +592,6 @@ static void end_open(struct sim_link *link, enum sim_side side, union transport_
     sim->transport.ops = &sim_transport_ops;
     sim->transport.ready = ready;
     sim->link = link;
-    sim->side = side;
     end->transport = &sim->transport;
     end->ready = ready;
     end->opened = true;

@@ -42,7 +42,6 @@ static void pair_ready(struct loop_source *source, unsigned events)
     struct pair *pair = container_of(source, struct pair, source);
     pair->events |= events;
     pair->calls++;
-    assert_ptr_equal(loop_of(source), loop);
     if (pair->unwatches != NULL) {
         loop_unwatch(loop, &pair->unwatches->source);
     }
@@ -191,6 +190,63 @@ static void a_source_watched_anew_within_a_batch_hears_only_new_events(void **st
     assert_int_equal(first.calls + second.calls, 3);
     pair_close(&first, first_fd);
     pair_close(&second, second_fd);
+}
+
+struct compact_pair {
+    uint64_t align;
+    struct loop_compact source;
+    struct compact_pair *unwatches;
+    unsigned events;
+    unsigned calls;
+};
+
+static void compact_ready(struct loop_compact *source, unsigned events)
+{
+    struct compact_pair *pair = container_of(source, struct compact_pair, source);
+    pair->events |= events;
+    pair->calls++;
+    if (pair->unwatches != NULL) {
+        loop_unwatch_compact(&pair->unwatches->source);
+    }
+}
+
+static void compact_sources_hear_the_same_beside_others(void **state)
+{
+    (void)state;
+    struct compact_pair ends[2] = {{.calls = 0}, {.calls = 0}};
+    struct pair other;
+    int fds[2];
+    int fd = pair_open(&other, LOOP_EDGE);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(loop_watch_compact(loop, &ends[i].source, fds[i], compact_ready), ERROR_NONE);
+        assert_int_equal(ends[i].source.fd, fds[i]);
+    }
+    loop_run_once(loop, 0);
+    assert_int_equal(ends[0].events, LOOP_WRITABLE);
+    assert_int_equal(ends[1].events, LOOP_WRITABLE);
+    assert_int_equal(other.events, LOOP_WRITABLE);
+    assert_int_equal(write(fds[0], "x", 1), 1);
+    loop_run_once(loop, -1);
+    assert_true(ends[1].events & LOOP_READABLE);
+    assert_false(ends[0].events & LOOP_READABLE);
+
+    /* Whichever of two is told first silences the other. */
+    ends[0].unwatches = &ends[1];
+    ends[1].unwatches = &ends[0];
+    unsigned calls = ends[0].calls + ends[1].calls;
+    assert_int_equal(write(fds[0], "x", 1), 1);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    loop_run_once(loop, -1);
+    assert_int_equal(ends[0].calls + ends[1].calls, calls + 1);
+    for (int i = 0; i < 2; i++) {
+        loop_unwatch_compact(&ends[i].source);
+        assert_int_equal(ends[i].source.fd, -1);
+        close(fds[i]);
+    }
+    assert_int_equal(loop_watch_compact(loop, &ends[0].source, fds[0], compact_ready), ERROR_SYSTEM);
+    assert_int_equal(ends[0].source.fd, -1);
+    pair_close(&other, fd);
 }
 
 static void what_cannot_be_watched_is_an_error(void **state)
@@ -455,6 +511,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_source_unwatched_within_a_batch_hears_no_more, open_loop, close_loop),
         cmocka_unit_test_setup_teardown(a_source_watched_anew_within_a_batch_hears_only_new_events, open_loop,
                                         close_loop),
+        cmocka_unit_test_setup_teardown(compact_sources_hear_the_same_beside_others, open_loop, close_loop),
         cmocka_unit_test_setup_teardown(what_cannot_be_watched_is_an_error, open_loop, close_loop),
         cmocka_unit_test_setup_teardown(timers_and_tasks_run_on_real_time, open_loop, close_loop),
         cmocka_unit_test_setup_teardown(input_that_waited_is_handled_before_a_timer_that_misses_it, open_loop,
