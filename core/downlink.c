@@ -56,17 +56,15 @@ static bool downlink_name_allowed(const struct core_worker_settings *settings, c
     return settings->allowed_name_count == 0;
 }
 
-static enum error_code downlink_on_established(struct link *link)
+static enum error_code downlink_on_established(struct link *link, const struct tls_peer_info *peer)
 {
     struct core_downlink *downlink = downlink_of(link);
-    struct tls_peer_info info;
 
-    tls_peer_info(&link->tls, &info);
-    if (info.certificate == NULL) {
+    if (peer->certificate == NULL) {
         return ERROR_TLS_CERTIFICATE;
     }
-    tls_certificate_name(info.certificate, info.certificate_length, downlink->name, sizeof(downlink->name));
-    return downlink_name_allowed(downlink->origin.worker->settings, &info) ? ERROR_NONE : ERROR_TLS_CERTIFICATE;
+    tls_certificate_name(peer->certificate, peer->certificate_length, downlink->name, sizeof(downlink->name));
+    return downlink_name_allowed(downlink->origin.worker->settings, peer) ? ERROR_NONE : ERROR_TLS_CERTIFICATE;
 }
 
 static bool downlink_on_greeted(struct link *link, uint32_t edge_worker)

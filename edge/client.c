@@ -7,7 +7,6 @@
 #include <assert.h>
 
 #include "edge/relay.h"
-#include "edge/route.h"
 #include "edge/uplink.h"
 #include "mux/memory.h"
 
@@ -57,7 +56,7 @@ static const char *edge_client_peer(const struct edge_client *client, char text[
 
 void edge_client_move(struct edge_client *client, enum edge_client_state to)
 {
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
     char text[ADDRESS_TEXT_MAX];
     assert((legal_moves[client->state] & (1U << to)) && "a client made a move that its diagram does not have");
     LOG(LOG_DEBUG, "client-state", LOG_TEXT("peer", edge_client_peer(client, text)),
@@ -66,21 +65,19 @@ void edge_client_move(struct edge_client *client, enum edge_client_state to)
         relay->handshakes--;
     }
     if (client->state == EDGE_CLIENT_EXPECT_TRUNK) {
-        list_remove(&client->node);
-        list_append(&relay->clients, &client->node);
+        list_remove(&client->extra->waiting);
     }
     if (to == EDGE_CLIENT_EXPECT_TRUNK) {
-        list_remove(&client->node);
-        list_append(&relay->waiting, &client->node);
+        list_append(&relay->waiting, &client->extra->waiting);
     }
-    client->state = (uint8_t)to;
+    client->state = (uint8_t)to & 0xfU;
 }
 
 void edge_client_input_move(struct edge_client *client, enum edge_client_half to)
 {
     if (client->input_half != to) {
         assert((legal_input_moves[client->input_half] & (1U << to)) && "a client's input made an illegal move");
-        client->input_half = (uint8_t)to;
+        client->input_half = (uint8_t)to & 3U;
     }
 }
 
@@ -88,7 +85,7 @@ void edge_client_output_move(struct edge_client *client, enum edge_client_half t
 {
     if (client->output_half != to) {
         assert((legal_output_moves[client->output_half] & (1U << to)) && "a client's output made an illegal move");
-        client->output_half = (uint8_t)to;
+        client->output_half = (uint8_t)to & 3U;
     }
 }
 
@@ -99,7 +96,7 @@ static void edge_client_drop_stream(struct edge_client *client, enum trunk_code 
 {
     if (trunk_stream_attached(&client->stream)) {
         trunk_stream_reset(&client->stream, code);
-        relay_settle_later(client->relay);
+        relay_settle_later(edge_client_relay(client));
     }
 }
 
@@ -109,10 +106,10 @@ static void edge_client_close(struct edge_client *client, enum transport_close h
         return;
     }
     edge_client_drop_stream(client, TRUNK_CODE_CANCEL);
-    scheduler_disarm(client->relay->scheduler, &client->timer);
+    edge_client_disarm(client);
     transport_close(&client->slot.transport, how);
     edge_client_move(client, EDGE_CLIENT_CLOSED);
-    scheduler_defer(client->relay->scheduler, &client->task);
+    edge_client_defer(client);
 }
 
 /* Makes an alert, unless the output has ended already; written as far as the client takes it now. */
@@ -122,27 +119,33 @@ static enum error_code edge_client_alert(struct edge_client *client, enum tls_al
         return ERROR_NONE;
     }
     edge_client_gather(client);
-    tls_abort(&client->tls, (uint8_t)alert);
+    tls_abort(&client->tls, &edge_client_tls_events, (uint8_t)alert);
     return edge_client_flush(client);
+}
+
+/* All has been said: a moment for the client to end as well. Without memory for a timer it gets none. */
+static void edge_client_linger(struct edge_client *client)
+{
+    edge_client_move(client, EDGE_CLIENT_LINGERING);
+    if (edge_client_arm(client, edge_client_relay(client)->settings->linger_timeout_ms) != ERROR_NONE) {
+        edge_client_linger_over(client);
+        return;
+    }
+    edge_client_defer(client);
 }
 
 /* An alert is on its way: FIN behind it, and a moment for the client to read it, as a reset could overtake it. What
  * the client sends meanwhile is discarded; then comes the reset, so that this is no clean end. */
 static void edge_client_spoil(struct edge_client *client)
 {
-    struct relay *relay = client->relay;
     edge_client_drop_stream(client, TRUNK_CODE_CANCEL);
-    chain_clear(&client->input);
-    chain_clear(&client->output);
-    client->encrypted_bytes = 0;
+    edge_client_extra_clear(client);
     client->spoiled = 1;
     edge_client_input_move(client, EDGE_CLIENT_HALF_ENDED);
     if (client->output_half != EDGE_CLIENT_HALF_ENDED) {
         edge_client_output_move(client, EDGE_CLIENT_HALF_FLUSHING);
     }
-    edge_client_move(client, EDGE_CLIENT_LINGERING);
-    scheduler_arm(relay->scheduler, &client->timer, relay->settings->linger_timeout_ms);
-    scheduler_defer(relay->scheduler, &client->task);
+    edge_client_linger(client);
 }
 
 /* The core (or its trunk) ended the session: the client must see that it is no clean end. */
@@ -187,20 +190,19 @@ static void edge_client_log(struct edge_client *client, enum log_level level, st
 {
     uint64_t suppressed = 0;
     char text[ADDRESS_TEXT_MAX];
-    if (!log_counter_allow(counter, client->relay->scheduler->now_us, &suppressed)) {
+    if (!log_counter_allow(counter, edge_client_relay(client)->scheduler->now_us, &suppressed)) {
         return;
     }
-    struct tls_peer_info info;
-    tls_peer_info(&client->tls, &info); /* also after the alert that ended the connection */
+    const char *name = client->origin != NULL ? client->origin->view.server_name : "";
     int alert = tls_last_alert(&client->tls);
     LOG(level, event, LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
-        LOG_TEXT("sni", info.server_name[0] != 0 ? info.server_name : NULL), LOG_INTEGER("status", status),
-        LOG_INTEGER("alert", alert), LOG_INTEGER("suppressed", suppressed));
+        LOG_TEXT("sni", name[0] != 0 ? name : NULL), LOG_INTEGER("status", status), LOG_INTEGER("alert", alert),
+        LOG_INTEGER("suppressed", suppressed));
 }
 
 void edge_client_failed(struct edge_client *client, enum error_code error)
 {
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
     bool transport_failed = edge_client_transport_failed(error);
     char text[ADDRESS_TEXT_MAX];
     switch ((enum edge_client_state)client->state) {
@@ -253,19 +255,18 @@ void edge_client_abort(struct edge_client *client, enum tls_alert alert, enum er
 
 void edge_client_settle(struct edge_client *client)
 {
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
     if (client->state != EDGE_CLIENT_RELAYING || client->input_half != EDGE_CLIENT_HALF_ENDED ||
         client->output_half != EDGE_CLIENT_HALF_ENDED || trunk_stream_attached(&client->stream)) {
         return;
     }
     relay->counters.sessions_ended++;
-    edge_client_move(client, EDGE_CLIENT_LINGERING);
     if (client->peer_finished) {
+        edge_client_move(client, EDGE_CLIENT_LINGERING);
         edge_client_linger_over(client);
-        return;
+    } else {
+        edge_client_linger(client);
     }
-    scheduler_arm(relay->scheduler, &client->timer, relay->settings->linger_timeout_ms);
-    scheduler_defer(relay->scheduler, &client->task);
 }
 
 /* ------------------------------------------------------------------------------------------------ opening */
@@ -273,7 +274,7 @@ void edge_client_settle(struct edge_client *client)
 /* No session for this client: an alert tells it. */
 static void edge_client_refuse(struct edge_client *client, enum error_code error, uint32_t status, enum tls_alert alert)
 {
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
     relay->counters.sessions_refused++;
     edge_client_drop_stream(client, TRUNK_CODE_CANCEL);
     enum error_code flushed = edge_client_alert(client, alert);
@@ -291,30 +292,17 @@ static enum tls_alert edge_client_alert_for(uint32_t status)
     return denied ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR;
 }
 
-static enum error_code edge_client_open_on(struct edge_client *client, struct uplink *uplink, const char *service,
-                                           const struct tls_peer_info *info)
+static enum error_code edge_client_open_on(struct edge_client *client, struct uplink *uplink)
 {
-    struct metadata metadata = {
-        .service = service,
-        .server_name = info->server_name,
-        .alpn = info->alpn,
-        .client = client->peer,
-        .listener = client->local,
-        .tls_version = info->version,
-        .tls_suite = info->suite,
-        .certificate = info->certificate,
-        .certificate_length = (uint32_t)info->certificate_length,
-    };
+    struct metadata metadata = client->origin->view;
+    metadata.client = client->peer;
     return trunk_stream_open(uplink->link.trunk, &client->stream, &metadata);
 }
 
 bool edge_client_open(struct edge_client *client, const struct uplink *except)
 {
-    struct relay *relay = client->relay;
-    struct tls_peer_info info;
-    tls_peer_info(&client->tls, &info);
-    const char *service = route_find(relay->settings, client->listener, info.server_name, info.alpn);
-    if (service == NULL) {
+    struct relay *relay = edge_client_relay(client);
+    if (client->origin->view.service[0] == '\0') {
         edge_client_refuse(client, ERROR_UNKNOWN_SERVICE, 0, TLS_ALERT_ACCESS_DENIED);
         return true;
     }
@@ -322,10 +310,10 @@ bool edge_client_open(struct edge_client *client, const struct uplink *except)
     if (uplink == NULL) {
         return false;
     }
-    enum error_code error = edge_client_open_on(client, uplink, service, &info);
+    enum error_code error = edge_client_open_on(client, uplink);
     switch (error) {
     case ERROR_NONE:
-        client->attempts++;
+        client->extra->attempts++;
         edge_client_move(client, EDGE_CLIENT_EXPECT_ANSWER);
         uplink_count_open(uplink);
         return true;
@@ -343,11 +331,13 @@ bool edge_client_open(struct edge_client *client, const struct uplink *except)
 
 void edge_client_established(struct edge_client *client)
 {
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
     bool first = list_empty(&relay->waiting);
     relay->counters.handshakes_completed++;
     edge_client_move(client, EDGE_CLIENT_EXPECT_TRUNK);
-    scheduler_arm(relay->scheduler, &client->timer, relay->settings->open_timeout_ms);
+    enum error_code armed = edge_client_arm(client, relay->settings->open_timeout_ms);
+    assert(armed == ERROR_NONE && "the timer of the handshake is there");
+    (void)armed;
     if (!first || !edge_client_open(client, NULL)) {
         relay_settle_later(relay); /* behind those who wait already */
     }
@@ -356,14 +346,14 @@ void edge_client_established(struct edge_client *client)
 /* The core did not process the request: nothing has happened there, so it may be sent again (RFC 9113 section 8.7). */
 static void edge_client_retry(struct edge_client *client, const struct uplink *except)
 {
-    if (client->attempts >= EDGE_CLIENT_ATTEMPTS_MAX) {
+    if (client->extra->attempts >= EDGE_CLIENT_ATTEMPTS_MAX) {
         edge_client_refuse(client, ERROR_REFUSED, 0, TLS_ALERT_INTERNAL_ERROR);
         return;
     }
-    client->relay->counters.opens_retried++;
+    edge_client_relay(client)->counters.opens_retried++;
     edge_client_move(client, EDGE_CLIENT_EXPECT_TRUNK);
     if (!edge_client_open(client, except)) {
-        relay_settle_later(client->relay);
+        relay_settle_later(edge_client_relay(client));
     }
 }
 
@@ -377,16 +367,16 @@ static struct edge_client *edge_client_of(struct trunk_stream *stream)
 void edge_client_stream_opened(void *owner, struct trunk_stream *stream)
 {
     struct edge_client *client = edge_client_of(stream);
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
     (void)owner;
     if (client->state != EDGE_CLIENT_EXPECT_ANSWER) {
         return;
     }
-    scheduler_disarm(relay->scheduler, &client->timer);
+    edge_client_disarm(client);
     relay->counters.sessions_opened++;
     edge_client_move(client, EDGE_CLIENT_RELAYING);
     /* The worker's input buffer holds the trunk's bytes now: reading from the client waits for the task. */
-    scheduler_defer(relay->scheduler, &client->task);
+    edge_client_defer(client);
 }
 
 void edge_client_stream_end(void *owner, struct trunk_stream *stream)
@@ -396,6 +386,7 @@ void edge_client_stream_end(void *owner, struct trunk_stream *stream)
     if (client->state == EDGE_CLIENT_RELAYING) {
         edge_client_output_move(client, EDGE_CLIENT_HALF_ENDING);
         edge_client_pump_output(client);
+        edge_client_extra_settle(client);
     }
 }
 
@@ -403,13 +394,13 @@ void edge_client_stream_writable(void *owner, struct trunk_stream *stream)
 {
     struct edge_client *client = edge_client_of(stream);
     (void)owner;
-    scheduler_defer(client->relay->scheduler, &client->task);
+    edge_client_defer(client);
 }
 
 static void edge_client_stream_lost(struct edge_client *client, enum error_code error, uint32_t detail)
 {
     char text[ADDRESS_TEXT_MAX];
-    client->relay->counters.sessions_trunk_lost++;
+    edge_client_relay(client)->counters.sessions_trunk_lost++;
     LOG(LOG_DEBUG, "client-stream-lost", LOG_TEXT("peer", edge_client_peer(client, text)), LOG_ERROR_CODE(error),
         LOG_INTEGER("code", detail));
     edge_client_cut(client);
@@ -418,7 +409,7 @@ static void edge_client_stream_lost(struct edge_client *client, enum error_code 
 void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail)
 {
     struct edge_client *client = edge_client_of(stream);
-    relay_settle_later(client->relay);
+    relay_settle_later(edge_client_relay(client));
     if (client->state == EDGE_CLIENT_EXPECT_ANSWER) {
         if (error == ERROR_REFUSED && detail == 0) {
             edge_client_retry(client, owner);
@@ -437,17 +428,18 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
         edge_client_stream_lost(client, error, detail);
         return;
     }
-    chain_clear(&client->input);
+    if (client->extra != NULL) {
+        chain_clear(&client->extra->input);
+    }
     edge_client_input_move(client, EDGE_CLIENT_HALF_ENDED);
     edge_client_settle(client);
-    scheduler_defer(client->relay->scheduler, &client->task); /* what still comes from the client is discarded */
+    edge_client_defer(client); /* what still comes from the client is discarded */
 }
 
 /* ------------------------------------------------------------------------------------------------ life */
 
-static void edge_client_timer_fired(struct timer *timer)
+void edge_client_timer_fired(struct edge_client *client)
 {
-    struct edge_client *client = container_of(timer, struct edge_client, timer);
     switch ((enum edge_client_state)client->state) {
     case EDGE_CLIENT_EXPECT_HANDSHAKE:
         edge_client_abort(client, TLS_ALERT_HANDSHAKE_FAILURE, ERROR_TIMEOUT);
@@ -466,9 +458,8 @@ static void edge_client_timer_fired(struct timer *timer)
     }
 }
 
-static void edge_client_run(struct task *task)
+static void edge_client_run(struct edge_client *client)
 {
-    struct edge_client *client = container_of(task, struct edge_client, task);
     if (client->state == EDGE_CLIENT_CLOSED) {
         edge_client_free(client);
         return;
@@ -476,6 +467,22 @@ static void edge_client_run(struct task *task)
     edge_client_pump_output(client);
     edge_client_pump_early(client);
     edge_client_pump_input(client);
+    edge_client_extra_settle(client);
+}
+
+void edge_client_run_due(struct task *task)
+{
+    struct relay *relay = container_of(task, struct relay, run_due);
+    struct edge_client *client = relay->due_first;
+    /* Whoever is deferred from now on waits for the next batch. */
+    relay->due_first = NULL;
+    relay->due_last = NULL;
+    while (client != NULL) {
+        struct edge_client *next = client->due_next;
+        client->due = 0;
+        edge_client_run(client);
+        client = next;
+    }
 }
 
 void edge_client_ready(struct transport *transport, unsigned events)
@@ -491,33 +498,33 @@ void edge_client_ready(struct transport *transport, unsigned events)
     if (events & TRANSPORT_READABLE) {
         edge_client_pump_input(client);
     }
+    edge_client_extra_settle(client);
 }
 
 enum error_code edge_client_init(struct edge_client *client, struct relay *relay, size_t listener,
                                  const struct address *peer, const struct address *local)
 {
-    enum error_code error = tls_init_server(&client->tls, relay->client_context, &edge_client_tls_events);
+    struct edge_client_extra *extra = edge_client_extra_get(client);
+    if (extra == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    enum error_code error = tls_init_server(&client->tls, relay->client_context, &relay->tls);
     if (error != ERROR_NONE) {
+        edge_client_extra_drop(client);
         return error;
     }
-    client->relay = relay;
-    client->listener = (uint16_t)listener;
-    list_node_init(&client->node);
-    chain_init(&client->outbox.pending);
-    chain_init(&client->input);
-    chain_init(&client->output);
-    timer_init(&client->timer, edge_client_timer_fired);
-    task_init(&client->task, edge_client_run);
+    extra->listener = (uint16_t)listener;
     address_pack(peer, &client->peer);
-    address_pack(local, &client->local);
+    address_pack(local, &extra->local);
     return ERROR_NONE;
 }
 
 void edge_client_start(struct edge_client *client)
 {
-    struct relay *relay = client->relay;
-    scheduler_arm(relay->scheduler, &client->timer, relay->settings->handshake_timeout_ms);
-    scheduler_defer(relay->scheduler, &client->task); /* the ClientHello may be there already */
+    enum error_code armed = edge_client_arm(client, edge_client_relay(client)->settings->handshake_timeout_ms);
+    assert(armed == ERROR_NONE && "the timer was made with the client");
+    (void)armed;
+    edge_client_defer(client); /* the ClientHello may be there already */
 }
 
 void edge_client_abandon(struct edge_client *client)
@@ -527,19 +534,16 @@ void edge_client_abandon(struct edge_client *client)
 
 void edge_client_free(struct edge_client *client)
 {
-    struct relay *relay = client->relay;
+    struct relay *relay = edge_client_relay(client);
+    assert(!client->due && "whoever frees a client takes it off the list first");
     if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
         relay->handshakes--;
     }
     edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
-    scheduler_disarm(relay->scheduler, &client->timer);
-    scheduler_cancel(relay->scheduler, &client->task);
     transport_close(&client->slot.transport, TRANSPORT_CLOSE_RESET);
     tls_dispose(&client->tls);
-    chain_clear(&client->outbox.pending);
-    chain_clear(&client->input);
-    chain_clear(&client->output);
-    list_remove(&client->node);
+    edge_client_extra_drop(client);
+    metadata_shared_release(&client->origin);
     relay->client_count--;
     slab_free(&relay->client_slab, client);
     relay_settle_later(relay);

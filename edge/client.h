@@ -1,7 +1,7 @@
 /*
  * One client connection: TLS towards the client, one stream of a trunk towards the core, bytes between the two.
- * Belongs to the relay (its slab); owns its transport, TLS connection and stream. client.c is the life of a client,
- * client_pump.c moves its bytes. One thread.
+ * Belongs to the relay, whose slab it lives in; owns its transport, TLS connection and stream. client.c is the life of
+ * a client, client_pump.c moves its bytes, client_extra.c keeps what an idle client has not. One thread.
  *
  *   state:
  *   EXPECT_HANDSHAKE --> EXPECT_TRUNK <--> EXPECT_ANSWER --> RELAYING --> LINGERING --> CLOSED
@@ -29,6 +29,7 @@
 #include "mux/chain.h"
 #include "mux/link.h"
 #include "mux/list.h"
+#include "mux/metadata.h"
 #include "mux/scheduler.h"
 #include "mux/tls.h"
 #include "mux/transport.h"
@@ -55,30 +56,44 @@ enum edge_client_half {
     EDGE_CLIENT_HALF_COUNT,
 };
 
-/* Every byte here is paid for by every idle client: see the budget in docs/SIZING.md before adding one. */
+/*
+ * 128 bytes, and every one is paid for by every idle client; docs/SIZING.md has the whole budget. Beside it an idle
+ * client has its TLS state (96 bytes with TLS 1.3 and AES-128-GCM or ChaCha20-Poly1305, mux/record.h) and nghttp2's
+ * object for the stream.
+ */
 struct edge_client {
-    struct relay *relay;
-    struct list_node node;     /* in relay->clients, or in relay->waiting while EXPECT_TRUNK */
-    union transport_slot slot; /* to the client */
-    struct tls_session tls;
-    struct trunk_stream stream; /* attached from EXPECT_ANSWER on, until both directions have ended */
-    struct outbox outbox;       /* ciphertext that the transport did not take; empty when idle */
-    struct chain input;         /* plaintext that came with the handshake, before the core's answer */
-    struct chain output;        /* plaintext from the core that waits for the transport; within the window */
-    struct timer timer;         /* one at a time: handshake, trunk and answer, linger; unarmed while RELAYING */
-    struct task task;           /* reads on, or frees a CLOSED client */
-    struct address_compact peer;
+    union transport_slot slot;       /*   0: 24, to the client */
+    struct tls_session tls;          /*  24: 8 */
+    struct trunk_stream stream;      /*  32: 48, attached from EXPECT_ANSWER on, until both directions have ended */
+    struct edge_client_extra *extra; /*  80: NULL when idle */
+    struct metadata_shared *origin;  /*  88: service, name, protocol: shared with its like; NULL during the handshake */
+    struct edge_client *due_next;    /*  96: behind it in relay->due */
+    struct address_compact peer;     /* 104: 20 */
+    uint8_t state : 4;               /* 124: enum edge_client_state; changed by edge_client_move only */
+    uint8_t input_half : 2;          /*      enum edge_client_half */
+    uint8_t output_half : 2;
+    uint8_t failure;           /* 125: enum error_code met within a TLS event, handled after it */
+    uint8_t due : 1;           /* 126: is in relay->due */
+    uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
+    uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
+    uint8_t unused;
+};
+
+_Static_assert(sizeof(struct edge_client) == 128, "the budget of docs/SIZING.md");
+
+/* What a client has only while it opens or lingers, or while bytes wait: see edge_client_extra_settle. */
+struct edge_client_extra {
+    struct edge_client *client;
+    struct timer timer;           /* one at a time: handshake, trunk and answer, linger; unarmed while RELAYING */
+    struct list_node waiting;     /* in relay->waiting while EXPECT_TRUNK */
+    struct chain pending;         /* ciphertext that the transport did not take */
+    struct chain input;           /* plaintext that came with the handshake, before the core's answer */
+    struct chain output;          /* plaintext from the core that waits for the transport; within the window */
     struct address_compact local; /* the address that it connected to */
     uint32_t encrypted_bytes;     /* of plaintext from the core whose ciphertext the transport has not yet taken:
-                                     consumed on the stream when the outbox is empty */
+                                     consumed on the stream when nothing is pending */
     uint16_t listener;            /* index into the settings */
-    uint8_t state;                /* enum edge_client_state; changed by edge_client_move only */
-    uint8_t input_half;           /* enum edge_client_half */
-    uint8_t output_half;
-    uint8_t attempts;      /* CONNECTs sent */
-    uint8_t failure;       /* enum error_code met within a TLS event, handled after it */
-    uint8_t spoiled;       /* LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
-    uint8_t peer_finished; /* the client's FIN was read: nothing more comes */
+    uint8_t attempts;             /* CONNECTs sent */
 };
 
 /* CONNECTs sent at most, when cores answer that they did not process them. */
@@ -87,8 +102,8 @@ struct edge_client {
 /* Reads of one client in a row, before others get their turn. */
 #define EDGE_CLIENT_READS_PER_TURN 4U
 
-/* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory. ERROR_NO_MEMORY, ERROR_TLS_INTERNAL (nothing to dispose
- * of then). */
+/* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory of the relay's slab. ERROR_NO_MEMORY, ERROR_TLS_INTERNAL
+ * (nothing to dispose of then). */
 enum error_code edge_client_init(struct edge_client *client, struct relay *relay, size_t listener,
                                  const struct address *peer, const struct address *local);
 
@@ -120,7 +135,49 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
 /* "expect-handshake", ... Static. */
 const char *edge_client_state_name(enum edge_client_state state);
 
-/* Between client.c and client_pump.c. */
+/* The relay's task: pumps every client in relay->due, or frees it if it is CLOSED. */
+void edge_client_run_due(struct task *task);
+
+/* Whose slab the client lives in. */
+struct relay *edge_client_relay(const struct edge_client *client);
+
+/* Between client.c, client_pump.c and client_extra.c. */
+
+/* What the client has of them; 0 without an `extra`. */
+static inline bool edge_client_has_pending(const struct edge_client *client)
+{
+    return client->extra != NULL && !chain_empty(&client->extra->pending);
+}
+
+static inline bool edge_client_has_input(const struct edge_client *client)
+{
+    return client->extra != NULL && !chain_empty(&client->extra->input);
+}
+
+static inline bool edge_client_has_output(const struct edge_client *client)
+{
+    return client->extra != NULL && !chain_empty(&client->extra->output);
+}
+
+/* The client's, made if need be; NULL when memory is out. */
+struct edge_client_extra *edge_client_extra_get(struct edge_client *client);
+
+/* Frees it if none of it is in use: the last thing that is done for an event. */
+void edge_client_extra_settle(struct edge_client *client);
+
+/* Frees it, whatever is in it. */
+void edge_client_extra_drop(struct edge_client *client);
+
+/* Drops what waits in it to be sent either way. */
+void edge_client_extra_clear(struct edge_client *client);
+
+/* Arms the client's timer. ERROR_NO_MEMORY. */
+enum error_code edge_client_arm(struct edge_client *client, uint64_t delay_ms);
+void edge_client_disarm(struct edge_client *client);
+void edge_client_timer_fired(struct edge_client *client);
+
+/* Has the relay's task look after it at the end of this batch. */
+void edge_client_defer(struct edge_client *client);
 
 void edge_client_move(struct edge_client *client, enum edge_client_state to);
 void edge_client_input_move(struct edge_client *client, enum edge_client_half to);

@@ -5,6 +5,7 @@
 #include "edge/client.h"
 
 #include "edge/relay.h"
+#include "edge/route.h"
 #include "mux/memory.h"
 
 /* Of the first flight nothing longer is needed, and it bounds what may come early with the handshake's end. */
@@ -17,20 +18,47 @@
 
 void edge_client_gather(struct edge_client *client)
 {
-    outbox_begin(&client->outbox, &client->relay->scratch);
+    struct relay *relay = edge_client_relay(client);
+    /* What is pending goes out first: it is lent to the relay's outbox. */
+    if (client->extra != NULL) {
+        relay->outbox.pending = client->extra->pending;
+        chain_init(&client->extra->pending);
+    }
+    outbox_begin(&relay->outbox, &relay->scratch);
 }
 
 enum error_code edge_client_flush(struct edge_client *client)
 {
-    return outbox_flush(&client->outbox, &client->relay->scratch, &client->slot.transport);
+    struct relay *relay = edge_client_relay(client);
+    enum error_code error = outbox_flush(&relay->outbox, &relay->scratch, &client->slot.transport);
+    struct chain left = relay->outbox.pending;
+    chain_init(&relay->outbox.pending);
+    if (chain_empty(&left)) {
+        return error;
+    }
+    struct edge_client_extra *extra = edge_client_extra_get(client);
+    if (extra == NULL) {
+        chain_clear(&left);
+        return error != ERROR_NONE ? error : ERROR_NO_MEMORY;
+    }
+    extra->pending = left;
+    return error;
 }
 
-/* The transport has taken all ciphertext: the core may send as much again. */
-static void edge_client_consume(struct edge_client *client)
+/* `bytes` from the core were encrypted. As soon as the transport has taken all ciphertext, the core may send as much
+ * again. */
+static void edge_client_consume(struct edge_client *client, size_t bytes)
 {
-    if (client->encrypted_bytes > 0 && chain_empty(&client->outbox.pending)) {
-        uint32_t bytes = client->encrypted_bytes;
-        client->encrypted_bytes = 0;
+    struct edge_client_extra *extra = client->extra;
+    if (edge_client_has_pending(client)) {
+        extra->encrypted_bytes += (uint32_t)bytes;
+        return;
+    }
+    if (extra != NULL) {
+        bytes += extra->encrypted_bytes;
+        extra->encrypted_bytes = 0;
+    }
+    if (bytes > 0) {
         trunk_stream_consume(&client->stream, bytes);
     }
 }
@@ -39,7 +67,7 @@ static void edge_client_consume(struct edge_client *client)
 static bool edge_client_send(struct edge_client *client, const uint8_t *bytes, size_t length)
 {
     edge_client_gather(client);
-    enum error_code error = tls_send(&client->tls, bytes, length);
+    enum error_code error = tls_send(&client->tls, &edge_client_tls_events, bytes, length);
     enum error_code flushed = edge_client_flush(client);
     if (error == ERROR_NONE) {
         error = client->failure;
@@ -47,13 +75,12 @@ static bool edge_client_send(struct edge_client *client, const uint8_t *bytes, s
     if (error == ERROR_NONE) {
         error = flushed;
     }
-    client->encrypted_bytes += (uint32_t)length;
     if (error != ERROR_NONE) {
         edge_client_failed(client, error);
         return false;
     }
-    client->relay->counters.bytes_to_clients += length;
-    edge_client_consume(client);
+    edge_client_relay(client)->counters.bytes_to_clients += length;
+    edge_client_consume(client, length);
     return true;
 }
 
@@ -64,9 +91,9 @@ void edge_client_stream_data(void *owner, struct trunk_stream *stream, const uin
     if (client->state != EDGE_CLIENT_RELAYING) {
         return;
     }
-    if (chain_empty(&client->output) && chain_empty(&client->outbox.pending)) {
+    if (!edge_client_has_output(client) && !edge_client_has_pending(client)) {
         (void)edge_client_send(client, bytes, length);
-    } else if (chain_append(&client->output, bytes, length) != ERROR_NONE) {
+    } else if (chain_append(&client->extra->output, bytes, length) != ERROR_NONE) {
         edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
     }
 }
@@ -76,11 +103,12 @@ static bool edge_client_send_waiting(struct edge_client *client)
 {
     const uint8_t *bytes = NULL;
     size_t length;
-    while (chain_empty(&client->outbox.pending) && (length = chain_peek(&client->output, &bytes)) > 0) {
+    while (edge_client_has_output(client) && !edge_client_has_pending(client)) {
+        length = chain_peek(&client->extra->output, &bytes);
         if (!edge_client_send(client, bytes, length)) {
             return false;
         }
-        chain_consume(&client->output, length);
+        chain_consume(&client->extra->output, length);
     }
     return true;
 }
@@ -89,7 +117,7 @@ static bool edge_client_send_waiting(struct edge_client *client)
 static bool edge_client_send_end(struct edge_client *client)
 {
     edge_client_gather(client);
-    enum error_code error = tls_finish(&client->tls);
+    enum error_code error = tls_finish(&client->tls, &edge_client_tls_events);
     enum error_code flushed = edge_client_flush(client);
     if (error == ERROR_NONE) {
         error = client->failure != ERROR_NONE ? client->failure : flushed;
@@ -107,24 +135,25 @@ void edge_client_pump_output(struct edge_client *client)
     if (client->state == EDGE_CLIENT_CLOSED) {
         return;
     }
-    if (!chain_empty(&client->outbox.pending)) {
+    if (edge_client_has_pending(client)) {
+        edge_client_gather(client);
         enum error_code error = edge_client_flush(client);
         if (error != ERROR_NONE) {
             edge_client_failed(client, error);
             return;
         }
-        edge_client_consume(client);
+        edge_client_consume(client, 0);
     }
     if (client->state == EDGE_CLIENT_RELAYING) {
         if (!edge_client_send_waiting(client)) {
             return;
         }
-        if (client->output_half == EDGE_CLIENT_HALF_ENDING && chain_empty(&client->output) &&
+        if (client->output_half == EDGE_CLIENT_HALF_ENDING && !edge_client_has_output(client) &&
             !edge_client_send_end(client)) {
             return;
         }
     }
-    if (client->output_half == EDGE_CLIENT_HALF_FLUSHING && chain_empty(&client->outbox.pending)) {
+    if (client->output_half == EDGE_CLIENT_HALF_FLUSHING && !edge_client_has_pending(client)) {
         transport_finish(&client->slot.transport);
         edge_client_output_move(client, EDGE_CLIENT_HALF_ENDED);
         edge_client_settle(client);
@@ -140,7 +169,7 @@ void edge_client_pump_output(struct edge_client *client)
 static void edge_client_end_input(struct edge_client *client)
 {
     if (client->state == EDGE_CLIENT_RELAYING && client->input_half == EDGE_CLIENT_HALF_ENDING &&
-        chain_empty(&client->input)) {
+        !edge_client_has_input(client)) {
         if (trunk_stream_end(&client->stream) != ERROR_NONE) {
             edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, ERROR_NO_MEMORY);
             return;
@@ -157,7 +186,8 @@ void edge_client_pump_early(struct edge_client *client)
     }
     const uint8_t *bytes = NULL;
     size_t length;
-    while ((length = chain_peek(&client->input, &bytes)) > 0) {
+    while (edge_client_has_input(client)) {
+        length = chain_peek(&client->extra->input, &bytes);
         size_t room = trunk_stream_room(&client->stream);
         if (room == 0) {
             trunk_stream_want_room(&client->stream);
@@ -169,7 +199,7 @@ void edge_client_pump_early(struct edge_client *client)
             edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, error);
             return;
         }
-        chain_consume(&client->input, part);
+        chain_consume(&client->extra->input, part);
     }
     edge_client_end_input(client);
 }
@@ -177,8 +207,8 @@ void edge_client_pump_early(struct edge_client *client)
 static void edge_client_on_output(struct tls_session *tls, const uint8_t *bytes, size_t length)
 {
     struct edge_client *client = container_of(tls, struct edge_client, tls);
-    enum error_code error =
-        outbox_add(&client->outbox, &client->relay->scratch, &client->slot.transport, bytes, length);
+    struct relay *relay = edge_client_relay(client);
+    enum error_code error = outbox_add(&relay->outbox, &relay->scratch, &client->slot.transport, bytes, length);
     if (error != ERROR_NONE && client->failure == ERROR_NONE) {
         client->failure = (uint8_t)error;
     }
@@ -191,18 +221,35 @@ static void edge_client_on_data(struct tls_session *tls, const uint8_t *bytes, s
     if (client->input_half != EDGE_CLIENT_HALF_OPEN || client->failure != ERROR_NONE) {
         return;
     }
-    client->relay->counters.bytes_from_clients += length;
-    if (client->state == EDGE_CLIENT_RELAYING && chain_empty(&client->input)) {
+    edge_client_relay(client)->counters.bytes_from_clients += length;
+    if (client->state == EDGE_CLIENT_RELAYING && !edge_client_has_input(client)) {
         error = trunk_stream_write(&client->stream, bytes, length);
     } else {
-        error = chain_append(&client->input, bytes, length);
+        error = chain_append(&client->extra->input, bytes, length);
     }
     client->failure = (uint8_t)error;
 }
 
-static void edge_client_on_established(struct tls_session *tls)
+/* Keeps what the core is to be told of the client. The rest happens once tls_receive has returned. */
+static void edge_client_on_established(struct tls_session *tls, const struct tls_peer_info *peer)
 {
-    (void)tls; /* asked for with tls_established once tls_receive has returned */
+    struct edge_client *client = container_of(tls, struct edge_client, tls);
+    struct relay *relay = edge_client_relay(client);
+    const char *service = route_find(relay->settings, client->extra->listener, peer->server_name, peer->alpn);
+    struct metadata metadata = {
+        .service = service != NULL ? service : "",
+        .server_name = peer->server_name,
+        .alpn = peer->alpn,
+        .listener = client->extra->local,
+        .tls_version = peer->version,
+        .tls_suite = peer->suite,
+        .certificate = peer->certificate,
+        .certificate_length = (uint32_t)peer->certificate_length,
+    };
+    client->origin = metadata_pool_share(&relay->origins, &metadata);
+    if (client->origin == NULL) {
+        client->failure = ERROR_NO_MEMORY;
+    }
 }
 
 static void edge_client_on_end(struct tls_session *tls)
@@ -239,7 +286,7 @@ static size_t edge_client_read_limit(struct edge_client *client)
     if (client->input_half == EDGE_CLIENT_HALF_ENDED) {
         return SCRATCH_INPUT_BYTES; /* to see a reset, also one after FIN; and to discard */
     }
-    if (!chain_empty(&client->input)) {
+    if (edge_client_has_input(client)) {
         return 0;
     }
     size_t room = trunk_stream_room(&client->stream);
@@ -277,11 +324,11 @@ static void edge_client_input_finished(struct edge_client *client)
 /* Ciphertext from the client. */
 static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size_t length)
 {
-    bool was_pending = !chain_empty(&client->outbox.pending);
+    bool was_pending = edge_client_has_pending(client);
     edge_client_gather(client);
-    enum error_code error = tls_receive(&client->tls, bytes, length);
+    enum error_code error = tls_receive(&client->tls, &edge_client_tls_events, bytes, length);
     enum error_code flushed = edge_client_flush(client);
-    bool flushed_more = was_pending && chain_empty(&client->outbox.pending);
+    bool flushed_more = was_pending && !edge_client_has_pending(client);
     if (error == ERROR_NONE && client->failure != ERROR_NONE) {
         edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR, client->failure);
         return;
@@ -299,7 +346,7 @@ static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size
     edge_client_end_input(client);
     /* The flush may have emptied what was pending: the core hears of it, and what waited behind it goes on. */
     if (flushed_more && client->state == EDGE_CLIENT_RELAYING) {
-        edge_client_consume(client);
+        edge_client_consume(client, 0);
         edge_client_pump_output(client);
     }
 }
@@ -312,7 +359,8 @@ void edge_client_pump_input(struct edge_client *client)
         if (limit == 0) {
             return;
         }
-        enum error_code error = transport_read(&client->slot.transport, client->relay->scratch.input, limit, &length);
+        enum error_code error =
+            transport_read(&client->slot.transport, edge_client_relay(client)->scratch.input, limit, &length);
         if (error == ERROR_WOULD_BLOCK) {
             return;
         }
@@ -325,10 +373,10 @@ void edge_client_pump_input(struct edge_client *client)
             return;
         }
         if (client->input_half == EDGE_CLIENT_HALF_OPEN) {
-            edge_client_receive(client, client->relay->scratch.input, length);
+            edge_client_receive(client, edge_client_relay(client)->scratch.input, length);
         }
     }
     if (edge_client_read_limit(client) > 0) {
-        scheduler_defer(client->relay->scheduler, &client->task);
+        edge_client_defer(client);
     }
 }

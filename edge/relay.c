@@ -46,7 +46,7 @@ static void relay_serve_waiting(struct relay *relay)
 {
     struct list_node *node;
     while ((node = list_first(&relay->waiting)) != NULL) {
-        if (!edge_client_open(container_of(node, struct edge_client, node), NULL)) {
+        if (!edge_client_open(container_of(node, struct edge_client_extra, waiting)->client, NULL)) {
             return;
         }
     }
@@ -70,23 +70,17 @@ static void relay_settle(struct task *task)
 
 /* ------------------------------------------------------------------------------------------------ draining */
 
-static void relay_reset_all(struct relay *relay, struct list *list)
+static void relay_drain_over(struct timer *timer)
 {
-    list_for_each(list, node) {
-        struct edge_client *client = container_of(node, struct edge_client, node);
+    struct relay *relay = container_of(timer, struct relay, drain);
+    /* Whoever is reset is freed later, by a task. */
+    for (struct edge_client *client = NULL; (client = slab_next(&relay->client_slab, client)) != NULL;) {
         if (client->state != EDGE_CLIENT_LINGERING && client->state != EDGE_CLIENT_CLOSED &&
             client->state != EDGE_CLIENT_EXPECT_HANDSHAKE) {
             relay->counters.sessions_forced++;
         }
         edge_client_reset(client);
     }
-}
-
-static void relay_drain_over(struct timer *timer)
-{
-    struct relay *relay = container_of(timer, struct relay, drain);
-    relay_reset_all(relay, &relay->waiting); /* first: whoever is reset moves to the end of the other list */
-    relay_reset_all(relay, &relay->clients);
 }
 
 void relay_drain(struct relay *relay, uint64_t timeout_ms)
@@ -136,7 +130,6 @@ enum error_code relay_admit(struct relay *relay, size_t listener, const struct a
         slab_free(&relay->client_slab, client);
         return error;
     }
-    list_append(&relay->clients, &client->node);
     relay->client_count++;
     relay->handshakes++;
     relay->counters.clients_accepted++;
@@ -171,12 +164,16 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
         .worker = settings->worker,
         .edge_worker = settings->edge_worker,
     };
-    list_init(&relay->clients);
     list_init(&relay->waiting);
+    chain_init(&relay->outbox.pending);
+    metadata_pool_init(&relay->origins);
+    tls_memory_init(&relay->tls);
+    task_init(&relay->run_due, edge_client_run_due);
     task_init(&relay->settle, relay_settle);
     timer_init(&relay->drain, relay_drain_over);
     random_seed(&relay->random, settings->seed);
     slab_init(&relay->client_slab, "edge-client", sizeof(struct edge_client));
+    slab_init(&relay->extra_slab, "edge-client-extra", sizeof(struct edge_client_extra));
     enum error_code error = scratch_init(&relay->scratch);
     if (error != ERROR_NONE) {
         return error;
@@ -196,22 +193,22 @@ enum error_code relay_start(struct relay *relay)
     return pool_start(&relay->pool);
 }
 
-static void relay_free_all(struct list *list)
-{
-    struct list_node *node;
-    while ((node = list_first(list)) != NULL) {
-        edge_client_free(container_of(node, struct edge_client, node));
-    }
-}
-
 void relay_dispose(struct relay *relay)
 {
-    relay_free_all(&relay->waiting);
-    relay_free_all(&relay->clients);
+    struct edge_client *client;
+    relay->due_first = NULL;
+    relay->due_last = NULL;
+    while ((client = slab_next(&relay->client_slab, NULL)) != NULL) {
+        client->due = 0;
+        edge_client_free(client);
+    }
     pool_dispose(&relay->pool);
+    scheduler_cancel(relay->scheduler, &relay->run_due);
     scheduler_cancel(relay->scheduler, &relay->settle);
     scheduler_disarm(relay->scheduler, &relay->drain);
     slab_dispose(&relay->client_slab);
+    slab_dispose(&relay->extra_slab);
+    slab_group_dispose(&relay->tls);
     scratch_dispose(&relay->scratch);
     tls_context_unref(&relay->client_context);
     tls_context_unref(&relay->trunk_context);

@@ -22,8 +22,10 @@
 #include "mux/clock.h"
 #include "mux/link.h"
 #include "mux/log.h"
+#include "mux/metadata.h"
 #include "mux/scheduler.h"
 #include "mux/slab.h"
+#include "mux/slab_group.h"
 #include "mux/tls.h"
 #include "mux/transport.h"
 
@@ -89,11 +91,17 @@ struct relay {
     struct tls_context *client_context;
     struct tls_context *trunk_context;
     struct scratch scratch;
-    struct slab client_slab;
+    struct outbox outbox;    /* of the client whose ciphertext is being gathered */
+    struct slab client_slab; /* every client: an idle one is in no list */
+    struct slab extra_slab;  /* of struct edge_client_extra */
+    struct slab_group tls;   /* what TLS keeps of each client */
+    struct metadata_pool origins;
     struct pool pool;
-    struct list clients; /* all that do not wait for a trunk */
-    struct list waiting; /* clients that wait for a trunk, the longest wait first */
-    size_t client_count; /* in both lists */
+    struct list waiting;           /* of struct edge_client_extra: who waits for a trunk, the longest wait first */
+    struct edge_client *due_first; /* clients to look after at the end of the batch, in order; NULL: none */
+    struct edge_client *due_last;
+    struct task run_due;
+    size_t client_count; /* in the slab */
     size_t handshakes;   /* of them, clients that have not finished TLS */
     uint32_t sessions_max;
     uint32_t handshakes_max;

@@ -187,8 +187,9 @@ static const struct trunk_events trunk_events = {
     .goaway = uplink_trunk_goaway,
 };
 
-static enum error_code uplink_link_established(struct link *link)
+static enum error_code uplink_link_established(struct link *link, const struct tls_peer_info *peer)
 {
+    (void)peer;
     struct uplink *uplink = container_of(link, struct uplink, link);
     const struct edge_settings *edge = uplink->pool->relay->settings;
     struct trunk_settings settings;

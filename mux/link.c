@@ -35,6 +35,8 @@ void scratch_dispose(struct scratch *scratch)
     memset(scratch, 0, sizeof(*scratch));
 }
 
+static const struct tls_events link_tls_events;
+
 /* ------------------------------------------------------------------------------------------------ outbox */
 
 void outbox_begin(struct outbox *outbox, struct scratch *scratch)
@@ -195,7 +197,7 @@ static enum error_code link_send_frames(struct link *link)
             break;
         }
         outbox_begin(&link->outbox, link->scratch);
-        error = tls_send(&link->tls, link->scratch->frames, length);
+        error = tls_send(&link->tls, &link_tls_events, link->scratch->frames, length);
         enum error_code flushed = outbox_flush(&link->outbox, link->scratch, link->transport);
         if (error != ERROR_NONE || flushed != ERROR_NONE) {
             return error != ERROR_NONE ? error : flushed;
@@ -225,7 +227,7 @@ static enum error_code link_say_goodbye(struct link *link)
     }
     link->goodbye = 1;
     outbox_begin(&link->outbox, link->scratch);
-    (void)tls_finish(&link->tls);
+    (void)tls_finish(&link->tls, &link_tls_events);
     return outbox_flush(&link->outbox, link->scratch, link->transport);
 }
 
@@ -292,12 +294,13 @@ static void link_on_output(struct tls_session *tls, const uint8_t *bytes, size_t
     scheduler_defer(link->scheduler, &link->flush);
 }
 
-static void link_on_established(struct tls_session *tls)
+static void link_on_established(struct tls_session *tls, const struct tls_peer_info *peer)
 {
     struct link *link = container_of(tls, struct link, tls);
-    enum error_code error = link->events->established(link);
+    enum error_code error = link->events->established(link, peer);
     if (error != ERROR_NONE) {
-        tls_abort(tls, error == ERROR_TLS_CERTIFICATE ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR);
+        tls_abort(tls, &link_tls_events,
+                  error == ERROR_TLS_CERTIFICATE ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR);
         link_close(link, error);
     } else if (link->state == LINK_HANDSHAKE) {
         link_move(link, LINK_GREETING);
@@ -386,7 +389,7 @@ static void link_read(struct link *link)
             link_abandon(link, error != ERROR_NONE ? error : ERROR_TRUNCATED);
             return;
         }
-        error = tls_receive(&link->tls, link->scratch->input, length);
+        error = tls_receive(&link->tls, &link_tls_events, link->scratch->input, length);
         if (error != ERROR_NONE) {
             link_close(link, error); /* an alert waits in the outbox */
             return;
@@ -407,7 +410,7 @@ static enum error_code link_connected(struct link *link)
 {
     link_move(link, LINK_HANDSHAKE);
     outbox_begin(&link->outbox, link->scratch);
-    enum error_code error = tls_start(&link->tls);
+    enum error_code error = tls_start(&link->tls, &link_tls_events);
     enum error_code flushed = outbox_flush(&link->outbox, link->scratch, link->transport);
     return error != ERROR_NONE ? error : flushed;
 }
@@ -518,7 +521,7 @@ enum error_code link_init_opener(struct link *link, struct scheduler *scheduler,
                                  uint32_t handshake_timeout_ms, const struct link_events *events)
 {
     link_prepare(link, transport, handshake_timeout_ms, events);
-    enum error_code error = tls_init_client(&link->tls, context, server_name, &link_tls_events);
+    enum error_code error = tls_init_client(&link->tls, context, server_name, NULL);
     if (error == ERROR_NONE) {
         link_attach(link, scheduler, scratch);
     }
@@ -530,7 +533,7 @@ enum error_code link_init_acceptor(struct link *link, struct scheduler *schedule
                                    uint32_t handshake_timeout_ms, const struct link_events *events)
 {
     link_prepare(link, transport, handshake_timeout_ms, events);
-    enum error_code error = tls_init_server(&link->tls, context, &link_tls_events);
+    enum error_code error = tls_init_server(&link->tls, context, NULL);
     if (error == ERROR_NONE) {
         link->state = LINK_HANDSHAKE; /* the transport is connected already */
         link_attach(link, scheduler, scratch);

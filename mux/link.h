@@ -49,9 +49,9 @@ enum link_closing {
 struct link;
 
 struct link_events {
-    /* The handshake is complete (look at tls_peer_info). ERROR_NONE to go on; any other error closes the link with
+    /* The handshake is complete. ERROR_NONE to go on; any other error closes the link with
      * it. An opener's owner calls link_open_trunk in here. */
-    enum error_code (*established)(struct link *link);
+    enum error_code (*established)(struct link *link, const struct tls_peer_info *peer);
 
     /* Acceptor: the greeting is complete. The owner calls link_open_trunk here (or closes the link) and returns
      * false; or it takes the link to another thread with link_detach and returns true: then that thread may have it

@@ -102,6 +102,18 @@ void memory_wipe(void *pointer, size_t bytes)
     }
 }
 
+/* glibc raises both by itself, to the size of the largest mapped block that was ever freed and twice that: a table that
+ * nghttp2 has outgrown would let each arena keep megabytes for good, and malloc_trim leaves the ends of arenas alone.
+ */
+#define MEMORY_MAP_BYTES  (128 * 1024)
+#define MEMORY_TRIM_BYTES (128 * 1024)
+
+void memory_tune(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, MEMORY_MAP_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, MEMORY_TRIM_BYTES);
+}
+
 void memory_trim(void)
 {
     malloc_trim(0);

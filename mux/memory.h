@@ -23,6 +23,10 @@ void memory_free(void *pointer);                       /* NULL is allowed */
 /* Overwrites secrets; never optimised away. */
 void memory_wipe(void *pointer, size_t bytes);
 
+/* Once for a process, before its threads: what the heap has at its ends goes back to the system as it is freed, however
+ * large the blocks were that came and went before. */
+void memory_tune(void);
+
 /* Gives free heap pages back to the system. Costs a walk over the heap: call it rarely, after a burst. */
 void memory_trim(void);
 

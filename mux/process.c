@@ -59,6 +59,7 @@ enum error_code process_new(struct process **process, struct loop *loop, process
     if (made == NULL) {
         return ERROR_NO_MEMORY;
     }
+    memory_tune();
     made->loop = loop;
     made->on_signal = on_signal;
     made->owner = owner;

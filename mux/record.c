@@ -10,7 +10,7 @@
 
 #include "mux/memory.h"
 
-_Static_assert(sizeof(struct record_state) == 48, "the layout that mux/record.h documents");
+_Static_assert(sizeof(struct record_state) == 32, "the layout that mux/record.h documents");
 
 static void put_number(uint8_t into[8], uint64_t number)
 {
@@ -32,8 +32,8 @@ void record_init(struct record_state *record, const struct record_parameters *pa
     memset(record, 0, sizeof(*record));
     record->server = parameters->server;
     record->version_13 = parameters->version_13;
-    record->suite = (uint8_t)parameters->suite;
-    record->send_max = (uint16_t)(send_max == 0 || send_max > RECORD_PLAINTEXT_MAX ? RECORD_PLAINTEXT_MAX : send_max);
+    record->suite = (uint8_t)parameters->suite & 3U;
+    record->send_max = (send_max == 0 || send_max > RECORD_PLAINTEXT_MAX ? RECORD_PLAINTEXT_MAX : send_max) & 0x7fffU;
     for (int i = RECORD_READ; i <= RECORD_WRITE; i++) {
         record->sequence[i] = parameters->sequence[i];
         memcpy(record_material(record, (enum record_direction)i), parameters->material[i], length);
@@ -42,7 +42,12 @@ void record_init(struct record_state *record, const struct record_parameters *pa
 
 bool record_incomplete(const struct record_state *record)
 {
-    return record->partial != NULL || record->message_length > 0 || record->skip_bytes > 0 || record->alert_begun;
+    return record->partial != NULL;
+}
+
+int record_last_alert(const struct record_state *record)
+{
+    return record->alert_received ? -(int)record->alert : (int)record->alert;
 }
 
 enum error_code record_cipher(struct record_state *record, enum record_direction direction, struct tls_cipher **cipher)
@@ -117,7 +122,7 @@ enum error_code record_fail(struct record_state *record, const struct record_sin
         enum record_alert_level level =
             alert == RECORD_ALERT_NO_RENEGOTIATION ? RECORD_ALERT_WARNING : RECORD_ALERT_FATAL;
         if (record_send_alert(record, sink, level, (uint8_t)alert) == ERROR_NONE) {
-            record->last_alert = (int16_t)alert;
+            record->alert = (uint8_t)alert;
         }
     }
     return error;

@@ -51,43 +51,36 @@ enum record_alert {
     RECORD_ALERT_NO_RENEGOTIATION = 100,
 };
 
-#define RECORD_CONTENT_HANDSHAKE 22U /* RFC 8446 section 5.1: as `last_type` has it */
-
-struct record_partial; /* an incomplete record: as much of it as has come, and some room */
+struct record_partial; /* what has begun and is not complete: a record, a handshake message, an alert */
 
 /*
- * A connection: 48 bytes, and behind them, in the same allocation, the secrets of both directions
+ * A connection: 32 bytes, and behind them, in the same allocation, the secrets of both directions
  * (record_material_bytes):
  *
- *     suite                       TLS 1.3    TLS 1.2     both, with the 48 bytes
- *     AES-128-GCM                 2 x 32     2 x 20      112      88
- *     AES-256-GCM                 2 x 48     2 x 36      144     120
- *     ChaCha20-Poly1305           2 x 32     2 x 44      112     136
+ *     suite                       TLS 1.3    TLS 1.2     both, with the 32 bytes
+ *     AES-128-GCM                 2 x 32     2 x 20       96      72
+ *     AES-256-GCM                 2 x 48     2 x 36      128     104
+ *     ChaCha20-Poly1305           2 x 32     2 x 44       96     120
  *
  * In TLS 1.3 key and nonce are derived from the traffic secret when a cipher is made, not kept.
  */
 struct record_state {
-    struct record_partial *partial; /*  0: NULL unless a record is incomplete */
+    uint8_t owner_state;            /*  0: room for the owner's own state; not looked at */
+    uint8_t error;                  /*  1: of enum error_code; set once, by record_fail */
+    uint8_t suite : 2;              /*  2: of enum tls_cipher_suite */
+    uint8_t server : 1;             /*     our role */
+    uint8_t version_13 : 1;         /*     TLS 1.3, not 1.2 */
+    uint8_t input : 1;              /*     of enum record_half */
+    uint8_t output : 1;             /*     of enum record_half */
+    uint8_t key_update_due : 1;     /*     the peer has asked for one; it goes before our next data */
+    uint8_t key_update_asked : 1;   /*     we have asked, and no KeyUpdate has come since */
+    uint8_t alert;                  /*  3: that ended the connection, 0 none: see record_last_alert */
+    uint16_t send_max : 15;         /*  4: plaintext bytes of a record that the peer takes */
+    uint16_t alert_received : 1;    /*     `alert` came from the peer */
+    uint16_t idle_records : 11;     /*  6: in a row, up to RECORD_IDLE_MAX */
+    uint16_t warning_alerts : 5;    /*     up to RECORD_WARNING_ALERTS_MAX */
     uint64_t sequence[2];           /*  8: of the next record in each direction */
-    uint32_t skip_bytes;            /* 24: of a NewSessionTicket that have not come yet */
-    uint16_t send_max;              /* 28: plaintext bytes of a record that the peer takes */
-    int16_t last_alert;             /* 30: sent (positive), received (negative), 0 none */
-    uint16_t idle_records;          /* 32: in a row, up to RECORD_IDLE_MAX */
-    uint8_t warning_alerts;         /* 34: up to RECORD_WARNING_ALERTS_MAX */
-    uint8_t error;                  /* 35: of enum error_code; set once, by record_fail */
-    uint8_t suite;                  /* 36: of enum tls_cipher_suite */
-    uint8_t server : 1;             /* 37: our role */
-    uint8_t version_13 : 1;
-    uint8_t input : 1;                     /*     of enum record_half */
-    uint8_t output : 1;                    /*     of enum record_half */
-    uint8_t key_update_due : 1;            /*     the peer has asked for one; it goes before our next data */
-    uint8_t key_update_asked : 1;          /*     we have asked, and no KeyUpdate has come since */
-    uint8_t alert_begun : 1;               /*     TLS 1.2: `alert_level` is the first half of an alert */
-    uint8_t last_type;                     /* 38: content type of the last record received */
-    uint8_t alert_level;                   /* 39 */
-    uint8_t message_length;                /* 40: bytes in `message` */
-    uint8_t message[RECORD_MESSAGE_BYTES]; /* 41: the beginning of a handshake message */
-    uint8_t unused[2];                     /* 46 */
+    struct record_partial *partial; /* 24: NULL unless something is incomplete */
 };
 
 /* What a handshake has agreed on. The pointers are read during record_init only. */
@@ -116,6 +109,9 @@ struct record_events {
 
     /* NULL: not wanted. A client has received a NewSessionTicket completely, with the last record. */
     void (*ticket)(void *owner);
+
+    /* NULL: not wanted. The record that was decrypted last held handshake messages, or a part of one. */
+    void (*handshake)(void *owner);
 };
 
 struct record_sink {
@@ -155,8 +151,11 @@ enum error_code record_update_keys(struct record_state *record, const struct rec
  */
 void record_abort(struct record_state *record, const struct record_sink *sink, uint8_t alert);
 
-/* True in the midst of a record or of a handshake message. */
+/* True in the midst of a record, of a handshake message or of an alert. */
 bool record_incomplete(const struct record_state *record);
+
+/* The alert that ended the connection: sent (positive), received (negative), 0 none. */
+int record_last_alert(const struct record_state *record);
 
 /* How much of the input to give to record_receive so that it takes one record at most; 1 to `length`. */
 size_t record_bytes_wanted(const struct record_state *record, const uint8_t *bytes, size_t length);

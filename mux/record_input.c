@@ -17,9 +17,20 @@
 #define MESSAGE_HEADER_BYTES        4U
 #define TICKET_BYTES_MAX            131338U /* the largest that RFC 8446 section 4.6.1 can describe */
 
-/* Memory follows what has come, not what a header announces: nobody gets 16 KB of ours for 5 bytes. */
+/* A handshake message or an alert that has begun in one record and goes on in the next; all zero when none has. */
+struct begun {
+    uint32_t skip_bytes;                   /* of a NewSessionTicket that have not come yet */
+    uint8_t message_length;                /* bytes in `message` */
+    uint8_t message[RECORD_MESSAGE_BYTES]; /* the beginning of a handshake message */
+    uint8_t alert_begun;                   /* TLS 1.2: `alert_level` is the first half of an alert */
+    uint8_t alert_level;
+};
+
+/* Memory follows what has come, not what a header announces: nobody gets 16 KB of ours for 5 bytes. Freed when no
+ * record is incomplete and nothing else has begun. */
 struct record_partial {
-    uint32_t length;
+    struct begun begun;
+    uint32_t length; /* of the incomplete record; 0: none */
     uint32_t capacity;
     uint8_t bytes[];
 };
@@ -41,9 +52,35 @@ static void partial_free(struct record_partial **partial)
 
     *partial = NULL;
     if (gone != NULL) {
-        memory_wipe(gone->bytes, gone->length); /* decrypted in place */
+        memory_wipe(gone->bytes, gone->capacity); /* decrypted in place */
         memory_free(gone);
     }
+}
+
+static bool begun_any(const struct begun *begun)
+{
+    return begun->skip_bytes > 0 || begun->message_length > 0 || begun->alert_begun;
+}
+
+static struct begun begun_load(const struct record_state *record)
+{
+    return record->partial != NULL ? record->partial->begun : (struct begun){0};
+}
+
+static enum error_code begun_store(struct record_state *record, const struct record_sink *sink,
+                                   const struct begun *begun)
+{
+    if (record->partial == NULL) {
+        if (!begun_any(begun)) {
+            return ERROR_NONE;
+        }
+        record->partial = memory_zalloc(sizeof(*record->partial));
+        if (record->partial == NULL) {
+            return record_fail_self(record, sink, ERROR_NO_MEMORY);
+        }
+    }
+    record->partial->begun = *begun;
+    return ERROR_NONE;
 }
 
 void record_dispose(struct record_state *record)
@@ -58,10 +95,9 @@ void record_dispose(struct record_state *record)
 /* ---- handshake messages ---- */
 
 /* RFC 8446 section 4.6.3. */
-static enum error_code take_key_update(struct record_state *record, const struct record_sink *sink, bool last_of_record)
+static enum error_code take_key_update(struct record_state *record, const struct record_sink *sink, uint8_t request,
+                                       bool last_of_record)
 {
-    uint8_t request = record->message[MESSAGE_HEADER_BYTES];
-
     if (request > 1) {
         return broken(record, sink, RECORD_ALERT_ILLEGAL_PARAMETER);
     }
@@ -80,68 +116,68 @@ static enum error_code take_key_update(struct record_state *record, const struct
 }
 
 /* The header of a message of TLS 1.3 is complete: what may it be? */
-static enum error_code check_message(struct record_state *record, const struct record_sink *sink)
+static enum error_code check_message(struct record_state *record, const struct record_sink *sink, struct begun *begun)
 {
-    uint32_t length =
-        (uint32_t)record->message[1] << 16 | (uint32_t)record->message[2] << 8 | (uint32_t)record->message[3];
+    const uint8_t *message = begun->message;
+    uint32_t length = (uint32_t)message[1] << 16 | (uint32_t)message[2] << 8 | (uint32_t)message[3];
 
-    if (record->message[0] == RECORD_MESSAGE_KEY_UPDATE) {
+    if (message[0] == RECORD_MESSAGE_KEY_UPDATE) {
         return length == 1 ? ERROR_NONE : broken(record, sink, RECORD_ALERT_DECODE_ERROR);
     }
-    assert(record->message[0] == RECORD_MESSAGE_NEW_SESSION_TICKET);
+    assert(message[0] == RECORD_MESSAGE_NEW_SESSION_TICKET);
     if (length == 0 || length > TICKET_BYTES_MAX) {
         return broken(record, sink, RECORD_ALERT_DECODE_ERROR);
     }
-    record->skip_bytes = length;
-    record->message_length = 0;
+    begun->skip_bytes = length;
+    begun->message_length = 0;
     return ERROR_NONE;
 }
 
-static void skip_ticket(struct record_state *record, const struct record_sink *sink, struct content *content)
+static void skip_ticket(const struct record_sink *sink, struct begun *begun, struct content *content)
 {
-    size_t part = content->length < record->skip_bytes ? content->length : record->skip_bytes;
+    size_t part = content->length < begun->skip_bytes ? content->length : begun->skip_bytes;
 
     content->bytes += part;
     content->length -= part;
-    record->skip_bytes -= (uint32_t)part;
-    if (record->skip_bytes == 0 && sink->events->ticket != NULL) {
+    begun->skip_bytes -= (uint32_t)part;
+    if (begun->skip_bytes == 0 && sink->events->ticket != NULL) {
         sink->events->ticket(sink->owner);
     }
 }
 
 /* One byte of a message's first 5. */
-static enum error_code take_message_byte(struct record_state *record, const struct record_sink *sink, uint8_t byte,
-                                         bool last_of_record)
+static enum error_code take_message_byte(struct record_state *record, const struct record_sink *sink,
+                                         struct begun *begun, uint8_t byte, bool last_of_record)
 {
-    if (record->message_length == 0) {
+    if (begun->message_length == 0) {
         bool ticket = byte == RECORD_MESSAGE_NEW_SESSION_TICKET && !record->server;
         if (byte != RECORD_MESSAGE_KEY_UPDATE && !ticket) {
             return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
         }
     }
-    record->message[record->message_length++] = byte;
-    if (record->message_length == MESSAGE_HEADER_BYTES) {
-        return check_message(record, sink);
+    begun->message[begun->message_length++] = byte;
+    if (begun->message_length == MESSAGE_HEADER_BYTES) {
+        return check_message(record, sink, begun);
     }
-    if (record->message_length == RECORD_MESSAGE_BYTES) {
-        record->message_length = 0;
-        return take_key_update(record, sink, last_of_record);
+    if (begun->message_length == RECORD_MESSAGE_BYTES) {
+        begun->message_length = 0;
+        return take_key_update(record, sink, byte, last_of_record);
     }
     return ERROR_NONE;
 }
 
 static enum error_code take_handshake_13(struct record_state *record, const struct record_sink *sink,
-                                         struct content content)
+                                         struct begun *begun, struct content content)
 {
     enum error_code error = ERROR_NONE;
 
     while (content.length > 0 && error == ERROR_NONE) {
-        if (record->skip_bytes > 0) {
-            skip_ticket(record, sink, &content);
+        if (begun->skip_bytes > 0) {
+            skip_ticket(sink, begun, &content);
             error = (enum error_code)record->error;
             continue;
         }
-        error = take_message_byte(record, sink, content.bytes[0], content.length == 1);
+        error = take_message_byte(record, sink, begun, content.bytes[0], content.length == 1);
         content.bytes++;
         content.length--;
     }
@@ -154,17 +190,17 @@ static enum error_code count_warning(struct record_state *record, const struct r
     if (record->warning_alerts >= RECORD_WARNING_ALERTS_MAX) {
         return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
     }
-    record->warning_alerts++;
+    record->warning_alerts = (record->warning_alerts + 1U) & 0x1fU;
     return ERROR_NONE;
 }
 
 /* Renegotiation is all that a handshake message can be about in TLS 1.2. A ClientHello is told no_renegotiation and
  * ends the connection; a HelloRequest is declined (RFC 5246 section 7.4.1.1). */
 static enum error_code take_handshake_12(struct record_state *record, const struct record_sink *sink,
-                                         struct content content)
+                                         struct begun *begun, struct content content)
 {
     for (; content.length > 0; content.bytes++, content.length--) {
-        if (record->message_length == 0) {
+        if (begun->message_length == 0) {
             if (record->server && content.bytes[0] == RECORD_MESSAGE_CLIENT_HELLO) {
                 return record_fail(record, sink, ERROR_TLS_RENEGOTIATION, RECORD_ALERT_NO_RENEGOTIATION);
             }
@@ -174,10 +210,10 @@ static enum error_code take_handshake_12(struct record_state *record, const stru
         } else if (content.bytes[0] != 0) {
             return broken(record, sink, RECORD_ALERT_DECODE_ERROR);
         }
-        if (++record->message_length < MESSAGE_HEADER_BYTES) {
+        if (++begun->message_length < MESSAGE_HEADER_BYTES) {
             continue;
         }
-        record->message_length = 0;
+        begun->message_length = 0;
         enum error_code error = count_warning(record, sink);
         if (error == ERROR_NONE && record->output == RECORD_OPEN) {
             error = record_send_alert(record, sink, RECORD_ALERT_WARNING, RECORD_ALERT_NO_RENEGOTIATION);
@@ -202,7 +238,10 @@ static void take_end(struct record_state *record, const struct record_sink *sink
 
 static enum error_code take_fatal_alert(struct record_state *record, const struct record_sink *sink, uint8_t alert)
 {
-    record->last_alert = (int16_t)-alert;
+    if (record->error == ERROR_NONE) {
+        record->alert = alert;
+        record->alert_received = 1;
+    }
     return record_fail(record, sink, ERROR_TLS_ALERT, RECORD_NO_ALERT);
 }
 
@@ -242,18 +281,18 @@ static enum error_code take_alert_12(struct record_state *record, const struct r
 }
 
 /* TLS 1.2 may split and join them like any other content. */
-static enum error_code take_alerts_12(struct record_state *record, const struct record_sink *sink,
+static enum error_code take_alerts_12(struct record_state *record, const struct record_sink *sink, struct begun *begun,
                                       struct content content)
 {
     enum error_code error = ERROR_NONE;
 
     while (content.length > 0 && error == ERROR_NONE && record->input == RECORD_OPEN) {
-        if (record->alert_begun) {
-            record->alert_begun = 0;
-            error = take_alert_12(record, sink, record->alert_level, content.bytes[0]);
+        if (begun->alert_begun) {
+            begun->alert_begun = 0;
+            error = take_alert_12(record, sink, begun->alert_level, content.bytes[0]);
         } else {
-            record->alert_begun = 1;
-            record->alert_level = content.bytes[0];
+            begun->alert_begun = 1;
+            begun->alert_level = content.bytes[0];
         }
         content.bytes++;
         content.length--;
@@ -273,16 +312,30 @@ static enum error_code take_data(struct record_state *record, const struct recor
     return (enum error_code)record->error;
 }
 
+static enum error_code take_handshake(struct record_state *record, const struct record_sink *sink, struct begun *begun,
+                                      struct content content)
+{
+    enum error_code error = record->version_13 ? take_handshake_13(record, sink, begun, content)
+                                               : take_handshake_12(record, sink, begun, content);
+
+    if (error == ERROR_NONE && sink->events->handshake != NULL) {
+        sink->events->handshake(sink->owner);
+    }
+    return error;
+}
+
 static enum error_code take_content(struct record_state *record, const struct record_sink *sink, uint8_t type,
                                     struct content content)
 {
-    bool message_begun = record->message_length > 0 || record->skip_bytes > 0;
-
-    record->last_type = type;
+    struct begun begun = begun_load(record);
+    bool message_begun = begun.message_length > 0 || begun.skip_bytes > 0;
     bool idle = type != RECORD_TYPE_APPLICATION_DATA || content.length == 0;
-    if (idle && ++record->idle_records > RECORD_IDLE_MAX) {
+    enum error_code error = ERROR_NONE;
+
+    if (idle && record->idle_records >= RECORD_IDLE_MAX) {
         return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
     }
+    record->idle_records = idle ? (record->idle_records + 1U) & 0x7ffU : record->idle_records;
     /* RFC 8446 section 5.4, RFC 5246 section 6.2.1: only application data may be empty. */
     if (type != RECORD_TYPE_APPLICATION_DATA && content.length == 0) {
         return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
@@ -295,12 +348,16 @@ static enum error_code take_content(struct record_state *record, const struct re
         }
         return take_data(record, sink, content);
     case RECORD_TYPE_ALERT:
-        return record->version_13 ? take_alert_13(record, sink, content) : take_alerts_12(record, sink, content);
+        error =
+            record->version_13 ? take_alert_13(record, sink, content) : take_alerts_12(record, sink, &begun, content);
+        break;
     case RECORD_TYPE_HANDSHAKE:
-        return record->version_13 ? take_handshake_13(record, sink, content) : take_handshake_12(record, sink, content);
+        error = take_handshake(record, sink, &begun, content);
+        break;
     default:
         return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
     }
+    return error == ERROR_NONE ? begun_store(record, sink, &begun) : error;
 }
 
 /* TLSInnerPlaintext (RFC 8446 section 5.4): the type is the last byte that is not zero. */
@@ -406,11 +463,29 @@ static enum error_code partial_reserve(struct record_state *record, size_t lengt
         return ERROR_NO_MEMORY;
     }
     if (old == NULL) {
+        grown->begun = (struct begun){0};
         grown->length = 0;
     }
     grown->capacity = (uint32_t)capacity;
     record->partial = grown;
     return ERROR_NONE;
+}
+
+/* No record is incomplete any more: nothing is kept but what has begun in it. */
+static void partial_settle(struct record_state *record)
+{
+    struct begun begun = record->partial->begun;
+
+    if (!begun_any(&begun)) {
+        partial_free(&record->partial);
+        return;
+    }
+    memory_wipe(record->partial->bytes, record->partial->capacity);
+    struct record_partial *shrunk = memory_realloc(record->partial, sizeof(*shrunk));
+    if (shrunk != NULL) {
+        shrunk->capacity = 0;
+        record->partial = shrunk;
+    }
 }
 
 static enum error_code partial_append(struct record_state *record, const struct record_sink *sink,
@@ -455,10 +530,9 @@ static enum error_code continue_partial(struct record_state *record, const struc
     if (error != ERROR_NONE || part < missing) {
         return error;
     }
-    struct record_partial *complete = record->partial;
-    record->partial = NULL;
-    error = take_record(record, sink, complete->bytes, complete->length);
-    partial_free(&complete);
+    record->partial->length = 0; /* its bytes stay while the record is taken apart */
+    error = take_record(record, sink, record->partial->bytes, whole);
+    partial_settle(record);
     return error;
 }
 
@@ -492,9 +566,13 @@ enum error_code record_receive(struct record_state *record, const struct record_
     }
     while (length > 0 && error == ERROR_NONE && record->input == RECORD_OPEN) {
         size_t taken = 0;
-        if (record->partial == NULL && take_whole(record, sink, bytes, length, &taken, &error)) {
+        bool between = record->partial == NULL || record->partial->length == 0;
+        if (between && take_whole(record, sink, bytes, length, &taken, &error)) {
             bytes += taken;
             length -= taken;
+            if (record->partial != NULL) {
+                partial_settle(record);
+            }
             continue;
         }
         struct content input = {.bytes = bytes, .length = length};

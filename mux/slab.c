@@ -16,14 +16,9 @@
 
 #define SLAB_FREED_BYTE 0xe5 /* what freed objects are filled with: a stale pointer read from one is never valid */
 
-void slab_init(struct slab *slab, const char *name, size_t object_bytes)
+static size_t slab_round(size_t bytes)
 {
-    *slab = (struct slab){.name = name, .object_bytes = (object_bytes + 7) & ~(size_t)7};
-    if (slab->object_bytes == 0) {
-        slab->object_bytes = 8;
-    }
-    list_init(&slab->partial);
-    list_init(&slab->full);
+    return bytes == 0 ? 8 : (bytes + 7) & ~(size_t)7;
 }
 
 #ifdef TRUNKLINE_SLAB_MALLOC
@@ -31,7 +26,17 @@ void slab_init(struct slab *slab, const char *name, size_t object_bytes)
 /* What stands before each object: as many bytes as make its place 8 modulo 16. */
 struct slab_prefix {
     struct slab *slab;
+    struct list_node node; /* in the slab's `full` */
 };
+
+_Static_assert(sizeof(struct slab_prefix) % 16 == 8, "objects lie at 8 modulo 16");
+
+void slab_init(struct slab *slab, const char *name, size_t object_bytes)
+{
+    *slab = (struct slab){.name = name, .object_bytes = slab_round(object_bytes)};
+    list_init(&slab->partial);
+    list_init(&slab->full);
+}
 
 static struct slab_prefix *slab_prefix_of(const void *object)
 {
@@ -51,6 +56,7 @@ void *slab_alloc(struct slab *slab)
         return NULL;
     }
     prefix->slab = slab;
+    list_append(&slab->full, &prefix->node);
     slab->objects++;
     return prefix + 1;
 }
@@ -62,6 +68,7 @@ void slab_free(struct slab *slab, void *object)
     }
     assert(slab_of(object) == slab && slab->objects > 0);
     memset(object, SLAB_FREED_BYTE, slab->object_bytes);
+    list_remove(&slab_prefix_of(object)->node);
     memory_free(slab_prefix_of(object));
     slab->objects--;
 }
@@ -69,6 +76,12 @@ void slab_free(struct slab *slab, void *object)
 struct slab *slab_of(const void *object)
 {
     return slab_prefix_of(object)->slab;
+}
+
+void *slab_next(const struct slab *slab, const void *object)
+{
+    const struct list_node *node = object != NULL ? slab_prefix_of(object)->node.next : slab->full.head.next;
+    return node != &slab->full.head ? container_of(node, struct slab_prefix, node) + 1 : NULL;
 }
 
 size_t slab_footprint(const struct slab *slab)
@@ -83,12 +96,32 @@ size_t slab_footprint(const struct slab *slab)
 struct slab_page {
     struct list_node node; /* in the slab's `partial` (empty pages at its end) or `full` */
     struct slab *slab;
-    void *free;     /* the first freed object; each holds a pointer to the next */
-    uint32_t used;  /* objects handed out now */
-    uint32_t fresh; /* objects from here to the end were never handed out, and are zero */
+    void *free;      /* the first freed object; each holds a pointer to the next */
+    uint32_t used;   /* objects handed out now */
+    uint32_t fresh;  /* objects from here to the end were never handed out, and are zero */
+    uint64_t live[]; /* a bit per object that is handed out */
 };
 
-_Static_assert(sizeof(struct slab_page) % 16 == 8, "objects of a multiple of 16 bytes lie at 8 modulo 16");
+/* The bits, and room up to 8 modulo 16. */
+static size_t slab_first_at(size_t capacity)
+{
+    size_t bits_end = sizeof(struct slab_page) + (capacity + 63) / 64 * sizeof(uint64_t);
+    return (bits_end + 7) / 16 * 16 + 8;
+}
+
+void slab_init(struct slab *slab, const char *name, size_t object_bytes)
+{
+    *slab = (struct slab){.name = name, .object_bytes = slab_round(object_bytes)};
+    size_t capacity = SLAB_PAGE_BYTES / slab->object_bytes;
+    while (capacity > 0 && slab_first_at(capacity) + capacity * slab->object_bytes > SLAB_PAGE_BYTES) {
+        capacity--;
+    }
+    assert(capacity > 0 && "objects must fit a page");
+    slab->capacity = (uint32_t)capacity;
+    slab->first_at = (uint32_t)slab_first_at(capacity);
+    list_init(&slab->partial);
+    list_init(&slab->full);
+}
 
 static struct slab_page *slab_page_of(const void *object)
 {
@@ -100,9 +133,58 @@ struct slab *slab_of(const void *object)
     return slab_page_of(object)->slab;
 }
 
-static uint32_t slab_page_capacity(const struct slab *slab)
+static char *slab_object_at(const struct slab *slab, const struct slab_page *page, size_t index)
 {
-    return (uint32_t)((SLAB_PAGE_BYTES - sizeof(struct slab_page)) / slab->object_bytes);
+    return (char *)(uintptr_t)page + slab->first_at + index * slab->object_bytes;
+}
+
+static size_t slab_index_of(const struct slab *slab, const void *object)
+{
+    size_t offset = (uintptr_t)object & (SLAB_PAGE_BYTES - 1);
+    return (offset - slab->first_at) / slab->object_bytes;
+}
+
+static void slab_mark(const struct slab *slab, struct slab_page *page, const void *object, bool live)
+{
+    size_t index = slab_index_of(slab, object);
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    assert(((page->live[index / 64] & bit) != 0) != live && "an object is freed once, and handed out to one owner");
+    page->live[index / 64] ^= bit;
+}
+
+/* The first live object from `index` on; NULL when the page has none. */
+static void *slab_live_from(const struct slab *slab, const struct slab_page *page, size_t index)
+{
+    while (index < slab->capacity) {
+        uint64_t rest = page->live[index / 64] >> (index % 64);
+        if (rest != 0) {
+            return slab_object_at(slab, page, index + (size_t)__builtin_ctzll(rest));
+        }
+        index = (index / 64 + 1) * 64;
+    }
+    return NULL;
+}
+
+void *slab_next(const struct slab *slab, const void *object)
+{
+    const struct list_node *node = slab->full.head.next;
+    void *next = NULL;
+    if (object != NULL) {
+        const struct slab_page *page = slab_page_of(object);
+        next = slab_live_from(slab, page, slab_index_of(slab, object) + 1);
+        node = page->node.next;
+    }
+    while (next == NULL) {
+        if (node == &slab->full.head) {
+            node = slab->partial.head.next;
+        }
+        if (node == &slab->partial.head) {
+            return NULL;
+        }
+        next = slab_live_from(slab, container_of(node, struct slab_page, node), 0);
+        node = node->next;
+    }
+    return next;
 }
 
 static void *slab_map(size_t bytes)
@@ -134,7 +216,6 @@ static void *slab_map_aligned(void)
 
 static struct slab_page *slab_page_new(struct slab *slab)
 {
-    assert(slab_page_capacity(slab) > 0 && "objects must fit a page");
     struct slab_page *page = slab_map_aligned();
     if (page == NULL) {
         return NULL;
@@ -177,15 +258,16 @@ void *slab_alloc(struct slab *slab)
         memcpy(&page->free, object, sizeof(page->free));
         memset(object, 0, slab->object_bytes);
     } else {
-        object = (char *)(page + 1) + (size_t)page->fresh * slab->object_bytes;
+        object = slab_object_at(slab, page, page->fresh);
         page->fresh++;
     }
     if (page->used == 0) {
         slab->empty_pages--;
     }
     page->used++;
+    slab_mark(slab, page, object, true);
     slab->objects++;
-    if (page->used == slab_page_capacity(slab)) {
+    if (page->used == slab->capacity) {
         list_remove(&page->node);
         list_append(&slab->full, &page->node);
     }
@@ -199,10 +281,11 @@ void slab_free(struct slab *slab, void *object)
     }
     struct slab_page *page = slab_page_of(object);
     assert(page->slab == slab && page->used > 0);
+    slab_mark(slab, page, object, false);
     memset(object, SLAB_FREED_BYTE, slab->object_bytes);
     memcpy(object, &page->free, sizeof(page->free));
     page->free = object;
-    bool was_full = page->used == slab_page_capacity(slab);
+    bool was_full = page->used == slab->capacity;
     page->used--;
     slab->objects--;
     if (page->used > 0) {

@@ -18,6 +18,8 @@
 struct slab {
     const char *name;    /* what it holds, for statistics; static */
     size_t object_bytes; /* rounded up to 8 */
+    uint32_t capacity;   /* objects of a page */
+    uint32_t first_at;   /* where they begin in it, in bytes */
     struct list partial; /* pages with room */
     struct list full;
     size_t objects; /* live ones */
@@ -38,6 +40,10 @@ void slab_free(struct slab *slab, void *object);
 
 /* The slab that a live object belongs to: an owner that embeds its slab is found from the object with container_of. */
 struct slab *slab_of(const void *object);
+
+/* Walks the live objects: the first for NULL, then the one after `object`; NULL at the end. The order is no one's
+ * business, but holds as long as nothing is allocated or freed. */
+void *slab_next(const struct slab *slab, const void *object);
 
 /* Is this where an object of a multiple of 16 bytes may lie? False for whatever malloc returned. */
 static inline bool slab_holds_place(const void *pointer)

@@ -17,17 +17,22 @@ void tls_move(struct tls_backend *backend, enum tls_state to)
         [TLS_OPEN] = {[TLS_FAILED] = true},
     };
     assert(moves[backend->state][to] && "a TLS connection never goes back");
-    backend->state = (uint8_t)to;
+    backend->state = (uint8_t)to & 0x7fU;
 }
 
-enum error_code tls_init_server(struct tls_session *tls, struct tls_context *context, const struct tls_events *events)
+void tls_memory_init(struct slab_group *memory)
+{
+    slab_group_init(memory, "tls", TLS_OPEN_LEAST_BYTES);
+}
+
+enum error_code tls_init_server(struct tls_session *tls, struct tls_context *context, struct slab_group *memory)
 {
     assert(context->server);
-    return tls_handshake_new(tls, context, "", events);
+    return tls_handshake_new(tls, context, "", memory);
 }
 
 enum error_code tls_init_client(struct tls_session *tls, struct tls_context *context, const char *server_name,
-                                const struct tls_events *events)
+                                struct slab_group *memory)
 {
     assert(!context->server);
     tls->backend = NULL;
@@ -38,10 +43,10 @@ enum error_code tls_init_client(struct tls_session *tls, struct tls_context *con
     if (strlen(server_name) > TLS_SERVER_NAME_MAX || (server_name[0] == '\0' && context->peer_verified)) {
         return ERROR_INVALID;
     }
-    return tls_handshake_new(tls, context, server_name, events);
+    return tls_handshake_new(tls, context, server_name, memory);
 }
 
-enum error_code tls_start(struct tls_session *tls)
+enum error_code tls_start(struct tls_session *tls, const struct tls_events *events)
 {
     struct tls_backend *backend = tls->backend;
 
@@ -49,10 +54,11 @@ enum error_code tls_start(struct tls_session *tls)
         return ERROR_STATE;
     }
     tls_move(backend, TLS_EXPECT_HANDSHAKE);
+    tls_handshake_hears(tls, events);
     return tls_handshake_of(tls)->context->server ? ERROR_NONE : tls_handshake_step(tls);
 }
 
-enum error_code tls_receive(struct tls_session *tls, uint8_t *bytes, size_t length)
+enum error_code tls_receive(struct tls_session *tls, const struct tls_events *events, uint8_t *bytes, size_t length)
 {
     struct tls_input input = {.bytes = bytes, .length = length};
     enum error_code error = ERROR_NONE;
@@ -61,43 +67,45 @@ enum error_code tls_receive(struct tls_session *tls, uint8_t *bytes, size_t leng
         return ERROR_STATE;
     }
     if (tls->backend->state == TLS_EXPECT_START) {
-        error = tls_start(tls);
+        error = tls_start(tls, events);
     }
     if (error == ERROR_NONE && length > 0 && tls->backend->state == TLS_EXPECT_HANDSHAKE) {
+        tls_handshake_hears(tls, events);
         error = tls_handshake_receive(tls, &input);
     }
     if (error == ERROR_NONE && input.length > 0 && tls->backend->state == TLS_OPEN) {
-        error = tls_open_receive(tls, input.bytes, input.length);
+        error = tls_open_receive(tls, events, input.bytes, input.length);
     }
     return error;
 }
 
-enum error_code tls_send(struct tls_session *tls, const uint8_t *bytes, size_t length)
+enum error_code tls_send(struct tls_session *tls, const struct tls_events *events, const uint8_t *bytes, size_t length)
 {
     if (tls->backend == NULL || tls->backend->state != TLS_OPEN) {
         return ERROR_STATE;
     }
-    return tls_open_send(tls, bytes, length);
+    return tls_open_send(tls, events, bytes, length);
 }
 
-enum error_code tls_finish(struct tls_session *tls)
+enum error_code tls_finish(struct tls_session *tls, const struct tls_events *events)
 {
     if (tls->backend == NULL || tls->backend->state != TLS_OPEN) {
         return ERROR_STATE;
     }
-    return tls_open_finish(tls);
+    return tls_open_finish(tls, events);
 }
 
-void tls_abort(struct tls_session *tls, uint8_t alert)
+void tls_abort(struct tls_session *tls, const struct tls_events *events, uint8_t alert)
 {
     if (tls->backend == NULL) {
         return;
     }
     if (tls_handed_over(tls)) {
-        tls_open_abort(tls, alert);
+        tls_open_abort(tls, events, alert);
         return;
     }
     const struct tls_handshake *handshake = tls_handshake_of(tls);
+    tls_handshake_hears(tls, events);
     bool silent = !handshake->output_begun && handshake->prefix_length == 0;
     (void)tls_handshake_fail(tls, ERROR_STATE, silent ? -1 : (int)alert);
 }
@@ -134,29 +142,12 @@ bool tls_has_peer_input(const struct tls_session *tls)
     return tls->backend != NULL && (tls_handed_over(tls) || tls_handshake_of(tls)->prefix_length > 0);
 }
 
-void tls_peer_info(const struct tls_session *tls, struct tls_peer_info *info)
-{
-    *info = (struct tls_peer_info){.server_name = "", .alpn = ""};
-    if (tls->backend == NULL || !tls_handed_over(tls)) {
-        return;
-    }
-    const struct tls_open *open = tls_open_of(tls);
-    const uint8_t *bytes = (const uint8_t *)open;
-    info->server_name = (const char *)(bytes + open->server_name_at);
-    info->alpn = (const char *)(bytes + open->alpn_at);
-    info->version = open->record.version_13 ? 0x0304 : 0x0303;
-    info->suite = open->suite;
-    info->resumed = open->resumed;
-    info->certificate = open->certificate_length == 0 ? NULL : bytes + open->certificate_at;
-    info->certificate_length = open->certificate_length;
-}
-
 int tls_last_alert(const struct tls_session *tls)
 {
     if (tls->backend == NULL) {
         return 0;
     }
-    return tls_handed_over(tls) ? tls_open_of(tls)->record.last_alert : tls_handshake_of(tls)->last_alert;
+    return tls_handed_over(tls) ? record_last_alert(&tls_open_of(tls)->record) : tls_handshake_of(tls)->last_alert;
 }
 
 enum error_code tls_ticket_export(const struct tls_session *tls, uint8_t *into, size_t capacity, size_t *length)

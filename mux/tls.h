@@ -29,14 +29,27 @@ enum tls_alert {
 struct tls_context; /* credentials and policy; reference counted */
 struct tls_session;
 
-/* What a connection tells its owner. None may dispose of the connection that calls it. */
+/* What a handshake has found out about the peer. Texts are empty strings when the peer sent none. */
+struct tls_peer_info {
+    const char *server_name; /* SNI, lower case */
+    const char *alpn;        /* the protocol chosen */
+    uint16_t version;        /* 0x0304 TLS 1.3, 0x0303 TLS 1.2 */
+    uint16_t suite;          /* IANA number, e.g. 0x1301 */
+    bool resumed;
+    const uint8_t *certificate; /* the peer's leaf, DER; NULL when it sent none */
+    size_t certificate_length;
+};
+
+/* What a connection tells its owner, who passes them to each call that may have something to tell: an idle connection
+ * has no room for a pointer that is the same for all. None may dispose of the connection that calls it. */
 struct tls_events {
     /* Ciphertext for the peer. The bytes are valid during the call only, in which nothing may be sent on any TLS
      * connection of the thread. */
     void (*output)(struct tls_session *tls, const uint8_t *bytes, size_t length);
 
-    /* The handshake is complete and the peer is authenticated as the context demands. */
-    void (*established)(struct tls_session *tls);
+    /* The handshake is complete and the peer is authenticated as the context demands. What is told of it is valid
+     * during the call only: whoever needs it later keeps a copy. */
+    void (*established)(struct tls_session *tls, const struct tls_peer_info *peer);
 
     /* Plaintext from the peer, at most TLS_RECORD_MAX_BYTES a call, valid during the call only. */
     void (*data)(struct tls_session *tls, const uint8_t *bytes, size_t length);
@@ -47,7 +60,6 @@ struct tls_events {
 
 /* One connection; embedded in its owner, which is found with container_of. */
 struct tls_session {
-    const struct tls_events *events;
     struct tls_backend *backend; /* NULL when disposed */
 };
 
@@ -96,33 +108,42 @@ enum error_code tls_context_new_client(const struct tls_client_settings *setting
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context **context);
 
-/* Prepares a connection; it keeps a reference to the context. ERROR_NO_MEMORY or ERROR_TLS_INTERNAL. A client's
- * `server_name` is sent as SNI unless it is an IP address, and the server's certificate must bear it when the context
- * has a CA: then a client without a name, or with one over TLS_SERVER_NAME_MAX, is ERROR_INVALID. On an error there
- * is nothing to dispose of. Nothing is sent before tls_start. */
-enum error_code tls_init_server(struct tls_session *tls, struct tls_context *context, const struct tls_events *events);
+/* Slabs for connections that are established: see tls_memory_init. */
+struct slab_group;
+
+/* Prepares a connection; it keeps a reference to the context until it is established. What it needs from then on comes
+ * from `memory`, a group of slabs of the thread that it will stay on until it is disposed of; NULL: from the heap.
+ * ERROR_NO_MEMORY or ERROR_TLS_INTERNAL. A client's `server_name` is sent as SNI unless it is an IP address, and the
+ * server's certificate must bear it when the context has a CA: then a client without a name, or with one over
+ * TLS_SERVER_NAME_MAX, is ERROR_INVALID. On an error there is nothing to dispose of. Nothing is sent before tls_start.
+ */
+enum error_code tls_init_server(struct tls_session *tls, struct tls_context *context, struct slab_group *memory);
 enum error_code tls_init_client(struct tls_session *tls, struct tls_context *context, const char *server_name,
-                                const struct tls_events *events);
+                                struct slab_group *memory);
+
+/* Prepares slabs that fit what an established connection needs: 72 to 128 bytes (mux/record.h), and a client that keeps
+ * tickets has the heap's. */
+void tls_memory_init(struct slab_group *memory);
 
 /* Sends what the role sends first (ClientHello). Errors as tls_receive. */
-enum error_code tls_start(struct tls_session *tls);
+enum error_code tls_start(struct tls_session *tls, const struct tls_events *events);
 
 /* Feeds ciphertext; all of it is taken. Events are called meanwhile; the memory may be decrypted in place. On an
  * error the proper alert has gone to `output` already, and only the information calls and tls_dispose may follow:
  * ERROR_TLS_* and ERROR_NO_MEMORY; ERROR_STATE after an error or when an event has called tls_abort. What comes after
  * `end` is ignored (RFC 8446 section 6.1). */
-enum error_code tls_receive(struct tls_session *tls, uint8_t *bytes, size_t length);
+enum error_code tls_receive(struct tls_session *tls, const struct tls_events *events, uint8_t *bytes, size_t length);
 
 /* Encrypts and outputs all of it in records of at most TLS_RECORD_MAX_BYTES. Only once established and before
  * tls_finish (ERROR_STATE otherwise). */
-enum error_code tls_send(struct tls_session *tls, const uint8_t *bytes, size_t length);
+enum error_code tls_send(struct tls_session *tls, const struct tls_events *events, const uint8_t *bytes, size_t length);
 
 /* Sends close_notify; receiving goes on. */
-enum error_code tls_finish(struct tls_session *tls);
+enum error_code tls_finish(struct tls_session *tls, const struct tls_events *events);
 
 /* Sends a fatal alert (RFC 8446 section 6.2 numbers); only tls_dispose may follow. No effect before the handshake
  * has sent or received anything. */
-void tls_abort(struct tls_session *tls, uint8_t alert);
+void tls_abort(struct tls_session *tls, const struct tls_events *events, uint8_t alert);
 
 /* Lets go of what the calling thread keeps for a connection that is established: to be called when another thread is
  * about to take it over. It is no error to forget it, but keys stay in this thread's memory for a while then. */
@@ -135,20 +156,6 @@ bool tls_established(const struct tls_session *tls);
 
 /* True once at least one byte of a well-formed handshake has come from the peer. */
 bool tls_has_peer_input(const struct tls_session *tls);
-
-/* Valid after `established`, until dispose; texts are empty strings when the peer sent none. Pointers belong to the
- * connection. */
-struct tls_peer_info {
-    const char *server_name; /* SNI, lower case */
-    const char *alpn;        /* the protocol chosen */
-    uint16_t version;        /* 0x0304 TLS 1.3, 0x0303 TLS 1.2 */
-    uint16_t suite;          /* IANA number, e.g. 0x1301 */
-    bool resumed;
-    const uint8_t *certificate; /* the peer's leaf, DER; NULL when it sent none */
-    size_t certificate_length;
-};
-
-void tls_peer_info(const struct tls_session *tls, struct tls_peer_info *info);
 
 /* The alert that ended the connection, for logs: sent (positive), received (negative), 0 none. */
 int tls_last_alert(const struct tls_session *tls);

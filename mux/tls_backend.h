@@ -12,9 +12,11 @@
 #define MUX_TLS_BACKEND_H
 
 #include "mux/record.h"
+#include "mux/slab_group.h"
 #include "mux/tls_internal.h"
 
 #define TLS_RECORD_HEADER_BYTES 5U
+#define TLS_OPEN_LEAST_BYTES    80U /* of struct tls_open with its secrets, rounded up to what a slab group steps by */
 
 enum tls_state {
     TLS_EXPECT_START,
@@ -25,8 +27,10 @@ enum tls_state {
     TLS_STATE_COUNT,
 };
 
+/* The first byte of either shape. */
 struct tls_backend {
-    uint8_t state; /* of enum tls_state */
+    uint8_t state : 7;     /* of enum tls_state */
+    uint8_t resumable : 1; /* struct tls_open: a struct tls_resumption follows the secrets */
 };
 
 /* One traffic secret as the key log gives it; empty in TLS 1.2. */
@@ -54,7 +58,9 @@ struct tls_handshake {
     uint32_t body_left;                      /* of that record: bytes that GnuTLS has not taken */
     gnutls_session_t session;
     struct tls_context *context;
-    struct tls_input *input; /* NULL outside of tls_handshake_receive */
+    struct slab_group *memory;       /* for struct tls_open; NULL: the heap */
+    const struct tls_events *events; /* of the call that is under way */
+    struct tls_input *input;         /* NULL outside of tls_handshake_receive */
     enum error_code error;
     int verification_alert;       /* why the peer's certificate was refused; 0 otherwise */
     int last_alert;               /* as tls_last_alert */
@@ -74,20 +80,12 @@ struct tls_resumption {
 };
 
 /*
- * One allocation: 16 bytes, the record layer's 48, its secrets (64 to 96), a client's struct tls_resumption (64), then
- * the server name and the protocol, each with its zero, and the peer's certificate. A client of the edge with TLS 1.3
- * and AES-128-GCM, the name "localhost" and no protocol: 16 + 48 + 64 + 10 + 1 = 139 bytes.
+ * One allocation: the record layer's 32 bytes, the first of which is the struct tls_backend, its secrets (64 to 96),
+ * and for a client that keeps tickets a struct tls_resumption (64). A client of the edge with TLS 1.3 and AES-128-GCM:
+ * 96 bytes.
  */
 struct tls_open {
-    struct tls_backend base;     /*  0: 1 */
-    uint8_t resumed;             /*  1: 1 */
-    uint16_t suite;              /*  2: 2, IANA's number */
-    uint32_t certificate_length; /*  4: 4 */
-    uint16_t resumption_at;      /*  8: 2, from the beginning of this structure as the following; 0: none */
-    uint16_t server_name_at;     /* 10: 2 */
-    uint16_t alpn_at;            /* 12: 2 */
-    uint16_t certificate_at;     /* 14: 2 */
-    struct record_state record;  /* 16: 48, and its secrets behind it */
+    struct record_state record; /* its secrets follow */
 };
 
 static inline struct tls_handshake *tls_handshake_of(const struct tls_session *tls)
@@ -112,13 +110,19 @@ void tls_move(struct tls_backend *backend, enum tls_state to);
 
 /* Makes the backend, with EXPECT_START. As tls_init_server and tls_init_client. */
 enum error_code tls_handshake_new(struct tls_session *tls, struct tls_context *context, const char *server_name,
-                                  const struct tls_events *events);
+                                  struct slab_group *memory);
 
 /* Ends the GnuTLS session, wipes the secrets and frees; tls->backend is the caller's to set. */
 void tls_handshake_free(struct tls_handshake **handshake);
 
 /* One step, which may complete it: then the state is OPEN and the handshake has been freed. */
 enum error_code tls_handshake_step(struct tls_session *tls);
+
+/* The events of the call that is about to be made. */
+static inline void tls_handshake_hears(const struct tls_session *tls, const struct tls_events *events)
+{
+    tls_handshake_of(tls)->events = events;
+}
 
 /* Feeds input until the handshake fails, needs more or is complete; what is left then is for the record layer. */
 enum error_code tls_handshake_receive(struct tls_session *tls, struct tls_input *input);
@@ -140,10 +144,15 @@ enum error_code tls_handshake_fail_result(struct tls_session *tls, int result);
 enum error_code tls_open_new(struct tls_session *tls, struct tls_open **open);
 void tls_open_free(struct tls_open **open);
 
-enum error_code tls_open_receive(struct tls_session *tls, uint8_t *bytes, size_t length);
-enum error_code tls_open_send(struct tls_session *tls, const uint8_t *bytes, size_t length);
-enum error_code tls_open_finish(struct tls_session *tls);
-void tls_open_abort(struct tls_session *tls, uint8_t alert);
+/* Number of the suite that was agreed on; after tls_open_new has succeeded no longer to be had. */
+uint16_t tls_open_suite(const struct tls_handshake *handshake);
+
+enum error_code tls_open_receive(struct tls_session *tls, const struct tls_events *events, uint8_t *bytes,
+                                 size_t length);
+enum error_code tls_open_send(struct tls_session *tls, const struct tls_events *events, const uint8_t *bytes,
+                              size_t length);
+enum error_code tls_open_finish(struct tls_session *tls, const struct tls_events *events);
+void tls_open_abort(struct tls_session *tls, const struct tls_events *events, uint8_t alert);
 
 /* NULL when it has none. */
 struct tls_resumption *tls_open_resumption(const struct tls_open *open);

@@ -183,7 +183,7 @@ static ssize_t handshake_push(gnutls_transport_ptr_t pointer, const void *bytes,
     struct tls_session *tls = pointer;
 
     tls_handshake_of(tls)->output_begun = true;
-    tls->events->output(tls, bytes, length);
+    tls_handshake_of(tls)->events->output(tls, bytes, length);
     return (ssize_t)length;
 }
 
@@ -464,6 +464,44 @@ size_t tls_handshake_send_max(const struct tls_handshake *handshake)
 
 /* ---- steps ---- */
 
+/* What is to be told of the peer: texts in memory of the caller's, the certificate in the session's. */
+struct peer_facts {
+    struct tls_peer_info info;
+    char server_name[TLS_SERVER_NAME_MAX + 1];
+    char alpn[TLS_ALPN_MAX + 1];
+};
+
+static void facts_collect(struct peer_facts *facts, const struct tls_handshake *handshake)
+{
+    gnutls_session_t session = handshake->session;
+    size_t name_length = sizeof(facts->server_name);
+    gnutls_datum_t alpn;
+    unsigned type = 0;
+    unsigned count = 0;
+
+    memset(facts, 0, sizeof(*facts));
+    facts->info.server_name = facts->server_name;
+    facts->info.alpn = facts->alpn;
+    if (!handshake->context->server ||
+        gnutls_server_name_get(session, facts->server_name, &name_length, &type, 0) < 0) {
+        facts->server_name[0] = '\0';
+    }
+    for (char *letter = facts->server_name; *letter != '\0'; letter++) {
+        *letter = (char)(*letter >= 'A' && *letter <= 'Z' ? *letter + ('a' - 'A') : *letter);
+    }
+    if (gnutls_alpn_get_selected_protocol(session, &alpn) == 0 && alpn.size <= TLS_ALPN_MAX) {
+        memcpy(facts->alpn, alpn.data, alpn.size);
+    }
+    facts->info.version = gnutls_protocol_get_version(session) == GNUTLS_TLS1_3 ? 0x0304 : 0x0303;
+    facts->info.suite = tls_open_suite(handshake);
+    facts->info.resumed = gnutls_session_is_resumed(session) != 0;
+    const gnutls_datum_t *certificates = gnutls_certificate_get_peers(session, &count);
+    if (certificates != NULL && count > 0) {
+        facts->info.certificate = certificates[0].data;
+        facts->info.certificate_length = certificates[0].size;
+    }
+}
+
 /* What GnuTLS does not insist on by itself; then the record layer takes over. */
 static enum error_code handshake_complete(struct tls_session *tls)
 {
@@ -481,16 +519,18 @@ static enum error_code handshake_complete(struct tls_session *tls)
         (gnutls_certificate_get_peers(handshake->session, &count) == NULL || count == 0)) {
         return tls_handshake_fail_result(tls, GNUTLS_E_CERTIFICATE_REQUIRED);
     }
+    struct peer_facts facts;
+    facts_collect(&facts, handshake);
     enum error_code error = tls_open_new(tls, &open);
     if (error != ERROR_NONE) {
         return tls_handshake_fail(tls, error,
                                   error == ERROR_TLS_HANDSHAKE ? GNUTLS_A_UNEXPECTED_MESSAGE : GNUTLS_A_INTERNAL_ERROR);
     }
-    tls->backend = &open->base;
-    tls_handshake_free(&handshake);
-    if (tls->events->established != NULL) {
-        tls->events->established(tls);
+    tls->backend = (struct tls_backend *)(void *)open;
+    if (handshake->events->established != NULL) {
+        handshake->events->established(tls, &facts.info);
     }
+    tls_handshake_free(&handshake);
     return (enum error_code)open->record.error;
 }
 
@@ -552,18 +592,18 @@ static int session_new(struct tls_session *tls, struct tls_handshake *handshake)
 }
 
 enum error_code tls_handshake_new(struct tls_session *tls, struct tls_context *context, const char *server_name,
-                                  const struct tls_events *events)
+                                  struct slab_group *memory)
 {
     size_t name_length = strlen(server_name);
     struct tls_handshake *handshake = memory_zalloc(sizeof(*handshake) + name_length + 1);
 
-    tls->events = events;
     tls->backend = NULL;
     if (handshake == NULL) {
         return ERROR_NO_MEMORY;
     }
     memcpy(handshake->server_name, server_name, name_length);
     handshake->context = tls_context_ref(context);
+    handshake->memory = memory;
     int result = session_new(tls, handshake);
     if (result < 0) {
         tls_handshake_free(&handshake);

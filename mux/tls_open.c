@@ -1,7 +1,7 @@
 /*
  * A TLS connection once its handshake is complete: what the record layer needs is taken from the GnuTLS session, and
- * everything else that is to be known of the peer is copied, into one allocation. docs/PROTOCOL.md argues why nothing
- * is lost and no nonce repeats. A client keeps its GnuTLS session a little longer when it wants a ticket. One thread.
+ * nothing else is kept. docs/PROTOCOL.md argues why nothing is lost and no nonce repeats. A client keeps its GnuTLS
+ * session a little longer when it wants a ticket. One thread.
  */
 #include "mux/tls_backend.h"
 
@@ -12,8 +12,9 @@
 
 #include "mux/memory.h"
 
-_Static_assert(offsetof(struct tls_open, record) == 16 && sizeof(struct tls_open) == 64,
-               "the record layer's secrets follow it, and the structure is as documented");
+_Static_assert(sizeof(struct tls_open) == sizeof(struct record_state) &&
+                   offsetof(struct record_state, owner_state) == 0 && sizeof(struct tls_backend) == 1,
+               "the record layer's secrets follow it, and its first byte is ours");
 
 /* ---- what is taken from GnuTLS ---- */
 
@@ -51,6 +52,14 @@ static uint16_t suite_number(gnutls_session_t session, const struct agreed_suite
         return agreed->tls13;
     }
     return exchange == GNUTLS_KX_ECDHE_ECDSA ? agreed->ecdsa : exchange == GNUTLS_KX_ECDHE_RSA ? agreed->rsa : 0;
+}
+
+uint16_t tls_open_suite(const struct tls_handshake *handshake)
+{
+    const struct agreed_suite *agreed = suite_find(handshake->session);
+    bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
+
+    return agreed == NULL ? 0 : suite_number(handshake->session, agreed, version_13);
 }
 
 /* Where record_parameters' material points to. Wiped by who declares it. */
@@ -183,11 +192,28 @@ static enum error_code check_nothing_left(struct tls_handshake *handshake, const
 
 /* ---- resumption of clients ---- */
 
+static struct tls_backend *backend_of(struct tls_open *open)
+{
+    return (struct tls_backend *)(void *)open;
+}
+
+static size_t resumption_at(enum tls_cipher_suite suite, bool version_13)
+{
+    size_t at = sizeof(struct tls_open) + record_material_bytes(suite, version_13);
+
+    return (at + _Alignof(struct tls_resumption) - 1) / _Alignof(struct tls_resumption) *
+           _Alignof(struct tls_resumption);
+}
+
 struct tls_resumption *tls_open_resumption(const struct tls_open *open)
 {
-    return open->resumption_at == 0
-               ? NULL
-               : (struct tls_resumption *)(void *)((uint8_t *)(uintptr_t)open + open->resumption_at);
+    uint8_t *bytes = (uint8_t *)(uintptr_t)open;
+
+    if (!((const struct tls_backend *)(const void *)open)->resumable) {
+        return NULL;
+    }
+    bytes += resumption_at((enum tls_cipher_suite)open->record.suite, open->record.version_13);
+    return (struct tls_resumption *)(void *)bytes;
 }
 
 static void resumption_stop(struct tls_resumption *resumption)
@@ -287,75 +313,23 @@ static void resumption_feed(struct tls_resumption *resumption, const uint8_t *by
 
 /* ---- beginning and end ---- */
 
-/* The texts and the certificate, each from GnuTLS until they are copied. */
-struct peer_facts {
-    char server_name[TLS_SERVER_NAME_MAX + 1];
-    size_t server_name_length;
-    gnutls_datum_t alpn;
-    const uint8_t *certificate;
-    size_t certificate_length;
-};
-
-static void facts_collect(struct peer_facts *facts, const struct tls_handshake *handshake)
-{
-    gnutls_session_t session = handshake->session;
-    unsigned type = 0;
-    unsigned count = 0;
-
-    memset(facts, 0, sizeof(*facts));
-    facts->server_name_length = sizeof(facts->server_name);
-    if (!handshake->context->server ||
-        gnutls_server_name_get(session, facts->server_name, &facts->server_name_length, &type, 0) < 0) {
-        facts->server_name_length = 0;
-    }
-    for (size_t i = 0; i < facts->server_name_length; i++) {
-        char *letter = &facts->server_name[i];
-        *letter = (char)(*letter >= 'A' && *letter <= 'Z' ? *letter + ('a' - 'A') : *letter);
-    }
-    if (gnutls_alpn_get_selected_protocol(session, &facts->alpn) < 0) {
-        facts->alpn.size = 0;
-    }
-    const gnutls_datum_t *certificates = gnutls_certificate_get_peers(session, &count);
-    if (certificates != NULL && count > 0) {
-        facts->certificate = certificates[0].data;
-        facts->certificate_length = certificates[0].size;
-    }
-}
-
-static size_t append(struct tls_open *open, size_t at, const void *bytes, size_t length)
-{
-    if (length > 0) {
-        memcpy((uint8_t *)open + at, bytes, length);
-    }
-    return at + length;
-}
-
 /* Everything but the state of the record layer. NULL when memory is out. */
 static struct tls_open *open_alloc(const struct tls_handshake *handshake, const struct record_parameters *parameters)
 {
-    struct peer_facts facts;
-    size_t at = sizeof(struct tls_open) + record_material_bytes(parameters->suite, parameters->version_13);
     bool resumable = !handshake->context->server && !handshake->context->tickets_ignored;
-    size_t resumption_at =
-        (at + _Alignof(struct tls_resumption) - 1) / _Alignof(struct tls_resumption) * _Alignof(struct tls_resumption);
+    size_t bytes = sizeof(struct tls_open) + record_material_bytes(parameters->suite, parameters->version_13);
 
-    at = resumable ? resumption_at + sizeof(struct tls_resumption) : at;
-    facts_collect(&facts, handshake);
-    struct tls_open *open =
-        memory_zalloc(at + facts.server_name_length + 1 + facts.alpn.size + 1 + facts.certificate_length);
+    if (resumable) {
+        bytes = resumption_at(parameters->suite, parameters->version_13) + sizeof(struct tls_resumption);
+    }
+    struct tls_open *open = slab_group_alloc(handshake->memory, bytes);
     if (open == NULL) {
         return NULL;
     }
-    open->base.state = TLS_OPEN;
-    open->resumed = gnutls_session_is_resumed(handshake->session) != 0;
-    open->resumption_at = (uint16_t)(resumable ? resumption_at : 0);
-    open->server_name_at = (uint16_t)at;
-    at = append(open, at, facts.server_name, facts.server_name_length) + 1;
-    open->alpn_at = (uint16_t)at;
-    at = append(open, at, facts.alpn.data, facts.alpn.size) + 1;
-    open->certificate_at = (uint16_t)at;
-    open->certificate_length = (uint32_t)facts.certificate_length;
-    append(open, at, facts.certificate, facts.certificate_length);
+    memset(open, 0, bytes);
+    record_init(&open->record, parameters);
+    backend_of(open)->state = TLS_OPEN;
+    backend_of(open)->resumable = resumable;
     return open;
 }
 
@@ -379,9 +353,7 @@ enum error_code tls_open_new(struct tls_session *tls, struct tls_open **open)
         error = made == NULL ? ERROR_NO_MEMORY : ERROR_NONE;
     }
     if (error == ERROR_NONE) {
-        made->suite = suite_number(handshake->session, agreed, taken.parameters.version_13);
-        record_init(&made->record, &taken.parameters);
-        if (made->resumption_at != 0) {
+        if (backend_of(made)->resumable) {
             resumption_begin(tls_open_resumption(made), handshake, &taken.parameters);
         }
         *open = made;
@@ -395,11 +367,11 @@ void tls_open_free(struct tls_open **open)
     struct tls_open *gone = *open;
 
     *open = NULL;
-    if (gone->resumption_at != 0) {
+    if (backend_of(gone)->resumable) {
         resumption_dispose(tls_open_resumption(gone));
     }
     record_dispose(&gone->record);
-    memory_free(gone);
+    slab_group_free(gone);
 }
 
 /* ---- data ---- */
@@ -408,28 +380,35 @@ void tls_open_free(struct tls_open **open)
 static _Thread_local struct {
     uint8_t bytes[RECORD_BYTES_MAX];
     size_t length;
+    bool handshake; /* it held handshake messages */
 } last_record;
+
+/* Who hears of the call that is under way. */
+struct listener {
+    struct tls_session *tls;
+    const struct tls_events *events;
+};
 
 static void on_output(void *owner, const uint8_t *bytes, size_t length)
 {
-    struct tls_session *tls = owner;
+    const struct listener *listener = owner;
 
-    tls->events->output(tls, bytes, length);
+    listener->events->output(listener->tls, bytes, length);
 }
 
 static void on_data(void *owner, const uint8_t *bytes, size_t length)
 {
-    struct tls_session *tls = owner;
+    const struct listener *listener = owner;
 
-    tls->events->data(tls, bytes, length);
+    listener->events->data(listener->tls, bytes, length);
 }
 
 static void on_end(void *owner)
 {
-    struct tls_session *tls = owner;
+    const struct listener *listener = owner;
 
-    if (tls->events->end != NULL) {
-        tls->events->end(tls);
+    if (listener->events->end != NULL) {
+        listener->events->end(listener->tls);
     }
 }
 
@@ -440,30 +419,38 @@ static void on_record(void *owner, const uint8_t *bytes, size_t length)
     last_record.length = length;
 }
 
+static void on_handshake(void *owner)
+{
+    (void)owner;
+    last_record.handshake = true;
+}
+
 static const struct record_events open_events = {.output = on_output, .data = on_data, .end = on_end};
 
 /* Records one by one, as long as they hold nothing but tickets: the GnuTLS session sees each of them after the record
  * layer. Anything else ends the wait, as the session would not know of it. *taken is how much of the input went. */
-static enum error_code receive_for_ticket(struct tls_session *tls, uint8_t *bytes, size_t length, size_t *taken)
+static enum error_code receive_for_ticket(const struct listener *listener, uint8_t *bytes, size_t length, size_t *taken)
 {
     static const struct record_events events = {
-        .output = on_output, .data = on_data, .end = on_end, .record = on_record};
-    struct tls_open *open = tls_open_of(tls);
+        .output = on_output, .data = on_data, .end = on_end, .record = on_record, .handshake = on_handshake};
+    struct tls_open *open = tls_open_of(listener->tls);
     struct tls_resumption *resumption = tls_open_resumption(open);
-    struct record_sink sink = {.events = &events, .owner = tls};
+    struct listener owner = *listener;
+    struct record_sink sink = {.events = &events, .owner = &owner};
     enum error_code error = ERROR_NONE;
 
     while (error == ERROR_NONE && *taken < length && resumption->session != NULL) {
         size_t part = record_bytes_wanted(&open->record, bytes + *taken, length - *taken);
         uint64_t sequence = open->record.sequence[RECORD_READ];
         last_record.length = 0;
+        last_record.handshake = false;
         error = record_receive(&open->record, &sink, bytes + *taken, part);
         *taken += part;
         if (error == ERROR_NONE && last_record.length == 0) {
             continue; /* not whole yet */
         }
         bool counted = open->record.sequence[RECORD_READ] == sequence + 1; /* no KeyUpdate */
-        if (error == ERROR_NONE && counted && open->record.last_type == RECORD_CONTENT_HANDSHAKE) {
+        if (error == ERROR_NONE && counted && last_record.handshake) {
             resumption_feed(resumption, last_record.bytes, last_record.length);
         } else {
             resumption_stop(resumption);
@@ -475,23 +462,23 @@ static enum error_code receive_for_ticket(struct tls_session *tls, uint8_t *byte
 /* After each call of the record layer: its failure is the connection's. */
 static enum error_code settle(struct tls_session *tls, enum error_code error)
 {
-    struct tls_open *open = tls_open_of(tls);
-
-    if (open->record.error != ERROR_NONE && open->base.state == TLS_OPEN) {
-        tls_move(&open->base, TLS_FAILED);
+    if (tls_open_of(tls)->record.error != ERROR_NONE && tls->backend->state == TLS_OPEN) {
+        tls_move(tls->backend, TLS_FAILED);
     }
     return error;
 }
 
-enum error_code tls_open_receive(struct tls_session *tls, uint8_t *bytes, size_t length)
+enum error_code tls_open_receive(struct tls_session *tls, const struct tls_events *events, uint8_t *bytes,
+                                 size_t length)
 {
     struct tls_open *open = tls_open_of(tls);
-    struct record_sink sink = {.events = &open_events, .owner = tls};
+    struct listener listener = {.tls = tls, .events = events};
+    struct record_sink sink = {.events = &open_events, .owner = &listener};
     const struct tls_resumption *resumption = tls_open_resumption(open);
     size_t taken = 0;
 
     if (resumption != NULL && resumption->session != NULL) {
-        enum error_code error = receive_for_ticket(tls, bytes, length, &taken);
+        enum error_code error = receive_for_ticket(&listener, bytes, length, &taken);
         if (error != ERROR_NONE || taken == length) {
             return settle(tls, error);
         }
@@ -499,23 +486,27 @@ enum error_code tls_open_receive(struct tls_session *tls, uint8_t *bytes, size_t
     return settle(tls, record_receive(&open->record, &sink, bytes + taken, length - taken));
 }
 
-enum error_code tls_open_send(struct tls_session *tls, const uint8_t *bytes, size_t length)
+enum error_code tls_open_send(struct tls_session *tls, const struct tls_events *events, const uint8_t *bytes,
+                              size_t length)
 {
-    struct record_sink sink = {.events = &open_events, .owner = tls};
+    struct listener listener = {.tls = tls, .events = events};
+    struct record_sink sink = {.events = &open_events, .owner = &listener};
 
     return settle(tls, record_send(&tls_open_of(tls)->record, &sink, bytes, length));
 }
 
-enum error_code tls_open_finish(struct tls_session *tls)
+enum error_code tls_open_finish(struct tls_session *tls, const struct tls_events *events)
 {
-    struct record_sink sink = {.events = &open_events, .owner = tls};
+    struct listener listener = {.tls = tls, .events = events};
+    struct record_sink sink = {.events = &open_events, .owner = &listener};
 
     return settle(tls, record_finish(&tls_open_of(tls)->record, &sink));
 }
 
-void tls_open_abort(struct tls_session *tls, uint8_t alert)
+void tls_open_abort(struct tls_session *tls, const struct tls_events *events, uint8_t alert)
 {
-    struct record_sink sink = {.events = &open_events, .owner = tls};
+    struct listener listener = {.tls = tls, .events = events};
+    struct record_sink sink = {.events = &open_events, .owner = &listener};
 
     record_abort(&tls_open_of(tls)->record, &sink, alert);
     (void)settle(tls, ERROR_STATE);

@@ -70,7 +70,7 @@ static enum error_code trunk_session_new(struct trunk *trunk)
         error = ERROR_NO_MEMORY;
     }
     if (error == ERROR_NONE) {
-        nghttp2_mem mem = trunk_memory_allocator(&trunk->memory);
+        nghttp2_mem mem = trunk_memory_allocator(&trunk->h2_memory);
         trunk_receive_callbacks(callbacks);
         nghttp2_session_callbacks_set_send_data_callback(callbacks, trunk_on_send_data);
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, trunk_on_frame_send);
@@ -128,7 +128,7 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     list_init(&trunk->ready);
     list_init(&trunk->held);
     slab_init(&trunk->work_slab, "trunk-work", sizeof(struct trunk_work));
-    trunk_memory_init(&trunk->memory);
+    slab_group_init(&trunk->h2_memory, "nghttp2-stream", TRUNK_H2_STREAM_LEAST_BYTES);
     task_init(&trunk->deliver_held, trunk_deliver_held);
     trunk_ping_start(trunk);
 
@@ -174,7 +174,7 @@ void trunk_free(struct trunk **pointer)
     }
     metadata_parser_dispose(&trunk->parser);
     slab_dispose(&trunk->work_slab);
-    trunk_memory_dispose(&trunk->memory);
+    slab_group_dispose(&trunk->h2_memory);
     memory_free(trunk);
 }
 

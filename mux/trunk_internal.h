@@ -4,7 +4,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-#include "mux/slab.h"
+#include "mux/slab_group.h"
 #include "mux/trunk.h"
 
 /* Bits of trunk_stream.flags. */
@@ -31,15 +31,11 @@ struct trunk_work {
     struct trunk_held *held; /* NULL: none */
 };
 
-/* The memory of nghttp2's streams, in slabs by size: see trunk_memory.c. */
-#define TRUNK_MEMORY_SLABS 4U
-struct trunk_memory {
-    struct slab slabs[TRUNK_MEMORY_SLABS];
-};
+#define TRUNK_H2_STREAM_LEAST_BYTES 208U /* of nghttp2's object for a stream; up to 48 more are served from slabs */
 
 struct trunk {
     nghttp2_session *h2;
-    struct trunk_memory memory;
+    struct slab_group h2_memory; /* of nghttp2's streams */
     struct slab work_slab;
     struct trunk_settings settings;
     struct scheduler *scheduler;
@@ -103,11 +99,8 @@ void trunk_internal_age(struct trunk *trunk);
 void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text);
 
 /* trunk_memory.c */
-void trunk_memory_init(struct trunk_memory *memory);
-/* Nothing may be in use. */
-void trunk_memory_dispose(struct trunk_memory *memory);
-/* nghttp2's allocator; `memory` must outlive the session. */
-nghttp2_mem trunk_memory_allocator(struct trunk_memory *memory);
+/* nghttp2's allocator; the group must outlive the session. */
+nghttp2_mem trunk_memory_allocator(struct slab_group *group);
 
 /* trunk_work.c: the stream's, made if need be; NULL when memory is out. */
 struct trunk_work *trunk_work_get(struct trunk_stream *stream);

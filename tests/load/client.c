@@ -12,6 +12,8 @@
 #include "mux/clock.h"
 #include "mux/memory.h"
 
+static const struct tls_events tls_events;
+
 static const char *const stage_names[CLIENT_STAGE_COUNT] = {
     [CLIENT_STAGE_CONNECT] = "connecting",
     [CLIENT_STAGE_HANDSHAKE] = "in the TLS handshake",
@@ -213,7 +215,7 @@ static enum error_code send_message(struct client *client, size_t length, uint64
     struct client_party *party = client->party;
     party->in_flight += exchange_outstanding(&client->exchange) - outstanding_before;
     client_update_ready(client);
-    return tls_send(&client->tls, party->message, length);
+    return tls_send(&client->tls, &tls_events, party->message, length);
 }
 
 /* The service serves: the client is open. */
@@ -256,20 +258,18 @@ static void on_output(struct tls_session *tls, const uint8_t *bytes, size_t leng
     }
 }
 
-static void on_established(struct tls_session *tls)
+static void on_established(struct tls_session *tls, const struct tls_peer_info *peer)
 {
     struct client *client = container_of(tls, struct client, tls);
     struct client_party *party = client->party;
     struct tally *tally = party->tally;
-    struct tls_peer_info info;
     uint64_t now_us = clock_monotonic_us();
 
-    tls_peer_info(tls, &info);
     if (tally->tls_version == 0) {
-        tally->tls_version = info.version;
-        tally->tls_suite = info.suite;
+        tally->tls_version = peer->version;
+        tally->tls_suite = peer->suite;
     }
-    histogram_record(&tally->measures[info.resumed ? MEASURE_HANDSHAKE_RESUMED : MEASURE_HANDSHAKE_FULL],
+    histogram_record(&tally->measures[peer->resumed ? MEASURE_HANDSHAKE_RESUMED : MEASURE_HANDSHAKE_FULL],
                      now_us - client->attempt->since_us);
     client->attempt->since_us = now_us;
     client_move(client, CLIENT_PROVING);
@@ -353,14 +353,14 @@ static void client_begin_tls(struct client *client)
     histogram_record(&party->tally->measures[MEASURE_CONNECT], now_us - client->attempt->since_us);
     client->attempt->since_us = now_us;
     client_move(client, CLIENT_HANDSHAKE);
-    error = tls_init_client(&client->tls, party->context, party->server_name, &tls_events);
+    error = tls_init_client(&client->tls, party->context, party->server_name, &party->tls_memory);
     if (error != ERROR_NONE) {
         client_fail(client, error, 0);
         return;
     }
     ticket_use(client);
     outbox_begin(&client->outbox, party->scratch);
-    client_flush(client, tls_start(&client->tls));
+    client_flush(client, tls_start(&client->tls, &tls_events));
 }
 
 /* Reads until the socket is empty, the peer has ended, or the client is gone. */
@@ -382,7 +382,7 @@ static void client_read(struct client *client)
             return;
         }
         outbox_begin(&client->outbox, scratch);
-        if (!client_flush(client, tls_receive(&client->tls, scratch->input, length))) {
+        if (!client_flush(client, tls_receive(&client->tls, &tls_events, scratch->input, length))) {
             return;
         }
     }
@@ -414,12 +414,14 @@ static void on_ready(struct transport *transport, unsigned events)
 void client_party_init(struct client_party *party)
 {
     slab_init(&party->attempts, "attempts", sizeof(struct client_attempt));
+    tls_memory_init(&party->tls_memory);
 }
 
 void client_party_dispose(struct client_party *party)
 {
     if (party->attempts.name != NULL) {
         slab_dispose(&party->attempts);
+        slab_group_dispose(&party->tls_memory);
     }
 }
 
@@ -535,7 +537,7 @@ void client_finish(struct client *client)
         }
         client_move(client, CLIENT_CLOSING);
         outbox_begin(&client->outbox, client->party->scratch);
-        client_flush(client, tls_finish(&client->tls));
+        client_flush(client, tls_finish(&client->tls, &tls_events));
         return;
     default:
         client_close(client);

@@ -15,6 +15,7 @@
 #include "mux/link.h"
 #include "mux/loop.h"
 #include "mux/slab.h"
+#include "mux/slab_group.h"
 #include "mux/socket.h"
 #include "mux/tls.h"
 #include "tests/load/dial.h"
@@ -49,6 +50,7 @@ struct client_party {
     uint8_t *message;     /* exchange_room() bytes */
     uint8_t *ticket_room; /* CLIENT_TICKET_MAX_BYTES; NULL: tickets are not kept */
     struct slab attempts; /* of struct client_attempt */
+    struct slab_group tls_memory;
     uint64_t opening_timeout_ms;
     uint64_t storm_us;                           /* when the storm dropped its clients; 0: not yet */
     uint32_t counts[CLIENT_STATE_COUNT];         /* clients in each state */

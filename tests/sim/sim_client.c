@@ -12,6 +12,8 @@
 #define SEND_MAX_BYTES   16384U
 #define OUTPUT_MAX_BYTES 32768U /* ciphertext queued before it makes no more */
 
+static const struct tls_events client_tls_events;
+
 static const char *const outcome_names[SIM_OUTCOME_COUNT] = {
     [SIM_OUTCOME_OPEN] = "open",           [SIM_OUTCOME_CLEAN] = "clean", [SIM_OUTCOME_TRUNCATED] = "truncated",
     [SIM_OUTCOME_RESET] = "reset",         [SIM_OUTCOME_ALERT] = "alert", [SIM_OUTCOME_VANISHED] = "vanished",
@@ -181,12 +183,12 @@ static enum error_code client_make_output(struct sim_client *client)
         size_t part = (size_t)sim_between(random, 1, sim_chance(random, 3) ? 64 : SEND_MAX_BYTES);
         part = part < left ? part : (size_t)left;
         sim_pattern(client->up_seed, client->sent, bytes, part);
-        error = tls_send(&client->tls, bytes, part);
+        error = tls_send(&client->tls, &client_tls_events, bytes, part);
         client->sent += part;
     }
     if (error == ERROR_NONE && client_wants_to_end(client)) {
         client->output_ended = true;
-        error = tls_finish(&client->tls);
+        error = tls_finish(&client->tls, &client_tls_events);
     }
     return error;
 }
@@ -230,8 +232,9 @@ static void client_pump(struct sim_client *client)
 
 /* ------------------------------------------------------------------------------------------------ input */
 
-static void client_on_established(struct tls_session *tls)
+static void client_on_established(struct tls_session *tls, const struct tls_peer_info *peer)
 {
+    (void)peer;
     (void)tls; /* asked for with tls_established */
 }
 
@@ -307,7 +310,7 @@ static void client_read(struct sim_client *client)
             client_finished(client);
             break;
         }
-        error = tls_receive(&client->tls, bytes, length);
+        error = tls_receive(&client->tls, &client_tls_events, bytes, length);
         if (error != ERROR_NONE) {
             (void)client_flush(client); /* its own alert */
             client_failed(client, error);
@@ -326,11 +329,10 @@ static void client_ready(struct transport *transport, unsigned events)
     if (!client->tls_ready) {
         char name[64];
         snprintf(name, sizeof(name), "%s.sim.test", client->plan.service);
-        enum error_code error =
-            tls_init_client(&client->tls, sim_world_client_context(client->plan.tls12), name, &client_tls_events);
+        enum error_code error = tls_init_client(&client->tls, sim_world_client_context(client->plan.tls12), name, NULL);
         client->tls_ready = error == ERROR_NONE;
         if (error == ERROR_NONE) {
-            error = tls_start(&client->tls);
+            error = tls_start(&client->tls, &client_tls_events);
         }
         if (error != ERROR_NONE) {
             client_failed(client, error);

@@ -373,23 +373,24 @@ static void check_held(struct sim_world *world, const char *what, uint64_t held,
     }
 }
 
-static void check_edge_clients(struct sim_world *world, const struct list *list)
+static void check_edge_clients(struct sim_world *world, const struct slab *clients)
 {
+    static const struct edge_client_extra none;
     uint64_t window = world->settings.stream_window_bytes;
 
-    list_for_each(list, node) {
-        const struct edge_client *client = container_of(node, struct edge_client, node);
-        uint64_t plain = chain_bytes(&client->output) + client->encrypted_bytes;
-        uint64_t pending = chain_bytes(&client->outbox.pending);
+    for (const struct edge_client *client = NULL; (client = slab_next(clients, client)) != NULL;) {
+        const struct edge_client_extra *extra = client->extra != NULL ? client->extra : &none;
+        uint64_t plain = chain_bytes(&extra->output) + extra->encrypted_bytes;
+        uint64_t pending = chain_bytes(&extra->pending);
         peak(&world->output_peak_bytes, plain);
         peak(&world->queue_peak_bytes, trunk_stream_queued(&client->stream));
         check_held(world, "edge, plaintext towards a client", plain, window);
         check_held(world, "edge, ciphertext towards a client", pending,
-                   client->encrypted_bytes + RECORD_OVERHEAD * (1 + client->encrypted_bytes / 64) + 16384);
+                   extra->encrypted_bytes + RECORD_OVERHEAD * (1 + extra->encrypted_bytes / 64) + 16384);
         check_held(world, "edge, not consumed of a stream", client->stream.unconsumed, window);
         check_held(world, "edge, queued for the core", trunk_stream_queued(&client->stream),
                    window + TLS_RECORD_MAX_BYTES);
-        check_held(world, "edge, before the core's answer", chain_bytes(&client->input), TLS_RECORD_MAX_BYTES);
+        check_held(world, "edge, before the core's answer", chain_bytes(&extra->input), TLS_RECORD_MAX_BYTES);
     }
 }
 
@@ -414,8 +415,7 @@ static void check_bounds(struct sim_world *world)
 {
     for (size_t i = 0; i < world->settings.edges; i++) {
         if (world->edges[i].made) {
-            check_edge_clients(world, &world->edges[i].relay.clients);
-            check_edge_clients(world, &world->edges[i].relay.waiting);
+            check_edge_clients(world, &world->edges[i].relay.client_slab);
         }
     }
     check_sessions(world);

@@ -313,8 +313,9 @@ static const struct trunk_events core_events = {
     .refused = core_refused,
 };
 
-static enum error_code core_established(struct link *link)
+static enum error_code core_established(struct link *link, const struct tls_peer_info *peer)
 {
+    (void)peer;
     (void)link;
     return ERROR_NONE;
 }
@@ -417,8 +418,9 @@ static void user_output(struct tls_session *tls, const uint8_t *bytes, size_t le
     wire->peer->events |= TRANSPORT_READABLE;
 }
 
-static void user_established(struct tls_session *tls)
+static void user_established(struct tls_session *tls, const struct tls_peer_info *peer)
 {
+    (void)peer;
     client_of(tls)->established = true;
 }
 
@@ -433,6 +435,7 @@ static void user_end(struct tls_session *tls)
 }
 
 static const struct tls_events user_events = {user_output, user_established, user_data, user_end};
+const struct tls_events *const fixture_tls_events = &user_events;
 
 static struct fixture_client *fixture_accept(struct fixture *fixture)
 {
@@ -463,16 +466,16 @@ struct fixture_client *fixture_connect_raw(struct fixture *fixture)
 struct fixture_client *fixture_connect(struct fixture *fixture, const char *server_name)
 {
     struct fixture_client *client = fixture_accept(fixture);
-    client->error = tls_init_client(&client->tls, user_context, server_name, &user_events);
+    client->error = tls_init_client(&client->tls, user_context, server_name, NULL);
     if (client->error == ERROR_NONE) {
-        client->error = tls_start(&client->tls);
+        client->error = tls_start(&client->tls, &user_events);
     }
     return client;
 }
 
 void fixture_client_send(struct fixture_client *client, const void *bytes, size_t length)
 {
-    enum error_code error = tls_send(&client->tls, bytes, length);
+    enum error_code error = tls_send(&client->tls, &user_events, bytes, length);
     if (client->error == ERROR_NONE) {
         client->error = error;
     }
@@ -486,7 +489,7 @@ void fixture_client_send_raw(struct fixture_client *client, const void *bytes, s
 
 void fixture_client_end(struct fixture_client *client)
 {
-    (void)tls_finish(&client->tls);
+    (void)tls_finish(&client->tls, &user_events);
 }
 
 void fixture_client_finish(struct fixture_client *client)
@@ -511,7 +514,7 @@ static bool client_read(struct fixture_client *client)
     size_t length = bytes_take(&wire->incoming, bytes, sizeof(bytes));
     wire_space(wire);
     if (length > 0 && client->tls.backend != NULL && client->error == ERROR_NONE) {
-        client->error = tls_receive(&client->tls, bytes, length);
+        client->error = tls_receive(&client->tls, &user_events, bytes, length);
     } else if (length > 0) {
         bytes_append(&client->received, bytes, length);
     }

@@ -156,4 +156,7 @@ void fixture_link_cut(struct fixture_link *link);
 
 size_t fixture_trunks_up(struct fixture *fixture);
 
+/* What the fixture's clients hear of TLS. */
+extern const struct tls_events *const fixture_tls_events;
+
 #endif

@@ -75,8 +75,9 @@ static struct link one;
 static int closed;
 static enum error_code closed_error;
 
-static enum error_code on_established(struct link *link)
+static enum error_code on_established(struct link *link, const struct tls_peer_info *peer)
 {
+    (void)peer;
     (void)link;
     return ERROR_NONE;
 }

@@ -222,7 +222,7 @@ int record_pair_alert_of(struct record_pair *pair, struct record_end *from)
     record_of(to)->sequence[RECORD_READ] = record_of(from)->sequence[RECORD_WRITE] - sent;
     record_end_feed(to, from->output.bytes, from->output.length);
     if (to->error == ERROR_TLS_ALERT) {
-        result = RECORD_ALERT_FATAL << 8 | -record_of(to)->last_alert;
+        result = RECORD_ALERT_FATAL << 8 | -record_last_alert(record_of(to));
     } else if (to->error == ERROR_NONE && to->ends > 0) {
         result = RECORD_ALERT_WARNING << 8 | RECORD_ALERT_CLOSE_NOTIFY;
     } else if (to->error == ERROR_NONE && record_of(to)->warning_alerts > 0) {

@@ -24,7 +24,7 @@ static void begin(struct record_pair *pair, bool version_13)
 static void expect(struct record_pair *pair, struct record_end *end, enum error_code error, int alert, unsigned events)
 {
     assert_int_equal(end->error, error);
-    assert_int_equal(record_of(end)->last_alert, alert & 0xff);
+    assert_int_equal(record_last_alert(record_of(end)), alert & 0xff);
     assert_int_equal(record_pair_alert_of(pair, end), alert);
     assert_int_equal(end->events, events);
     assert_int_equal(record_end_feed(end, "x", 1), ERROR_STATE);
@@ -325,7 +325,7 @@ static void renegotiation_by_a_client_is_declined_and_ends_the_connection(void *
     struct record_pair pair;
     begin(&pair, false);
     assert_int_equal(record_pair_inject(&pair, &pair.server, 22, "\1\0\0\1x", 5, 0), ERROR_TLS_RENEGOTIATION);
-    assert_int_equal(record_of(&pair.server)->last_alert, RECORD_ALERT_NO_RENEGOTIATION);
+    assert_int_equal(record_last_alert(record_of(&pair.server)), RECORD_ALERT_NO_RENEGOTIATION);
     assert_int_equal(record_pair_alert_of(&pair, &pair.server), RECORD_ALERT_WARNING << 8);
     record_pair_dispose(&pair);
 }
@@ -372,7 +372,7 @@ static void every_alert_but_two_is_fatal_in_tls_1_3_whatever_its_level(void **st
         enum error_code error = record_pair_inject(&pair, &pair.client, 21, alert, 2, 0);
         bool fatal = alert[1] != RECORD_ALERT_CLOSE_NOTIFY && alert[1] != RECORD_ALERT_USER_CANCELED;
         assert_int_equal(error, fatal ? ERROR_TLS_ALERT : ERROR_NONE);
-        assert_int_equal(record_of(&pair.client)->last_alert, fatal ? -alert[1] : 0);
+        assert_int_equal(record_last_alert(record_of(&pair.client)), fatal ? -alert[1] : 0);
         assert_int_equal(pair.client.output.length, 0); /* never answered */
         assert_int_equal(pair.client.ends, alert[1] == RECORD_ALERT_CLOSE_NOTIFY);
         assert_int_equal(record_end_send(&pair.client, "x", 1), fatal ? ERROR_STATE : ERROR_NONE);
@@ -402,7 +402,7 @@ static void alerts_of_tls_1_2_may_be_split_and_joined(void **state)
     record_pair_dispose(&pair);
     begin(&pair, false);
     assert_int_equal(record_pair_inject(&pair, &pair.server, 21, "\1\x5a\2\x28", 4, 0), ERROR_TLS_ALERT);
-    assert_int_equal(record_of(&pair.server)->last_alert, -40);
+    assert_int_equal(record_last_alert(record_of(&pair.server)), -40);
     assert_int_equal(pair.server.output.length, 0);
     record_pair_dispose(&pair);
 }
@@ -438,7 +438,7 @@ static void no_alert_follows_our_own_close_notify(void **state)
     pair.server.output.length = 0;
     assert_int_equal(record_end_feed(&pair.server, "\x17\x03\x03\xff\xff", 5), ERROR_TLS_RECORD);
     assert_int_equal(pair.server.output.length, 0);
-    assert_int_equal(record_of(&pair.server)->last_alert, 0);
+    assert_int_equal(record_last_alert(record_of(&pair.server)), 0);
     record_pair_dispose(&pair);
 }
 

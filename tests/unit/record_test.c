@@ -234,7 +234,7 @@ static void an_abort_from_within_data_stops_all_events(void **state)
     assert_int_equal(pair.server.error, ERROR_STATE);
     assert_int_equal(pair.server.events, 1);
     assert_int_equal(pair.client.error, ERROR_TLS_ALERT);
-    assert_int_equal(record_of(&pair.client)->last_alert, -RECORD_ALERT_INTERNAL_ERROR);
+    assert_int_equal(record_last_alert(record_of(&pair.client)), -RECORD_ALERT_INTERNAL_ERROR);
     record_pair_dispose(&pair);
 }
 
@@ -410,7 +410,7 @@ static void a_tls_1_2_connection_ends_before_its_key_is_used_up(void **state)
     assert_int_equal(pair.server.received.length, 4);
     assert_int_equal(pair.server.ends, 0);
     assert_int_equal(pair.server.error, ERROR_TLS_ALERT);
-    assert_int_equal(record_of(&pair.server)->last_alert, -RECORD_ALERT_INTERNAL_ERROR);
+    assert_int_equal(record_last_alert(record_of(&pair.server)), -RECORD_ALERT_INTERNAL_ERROR);
     assert_int_equal(record_end_update(&pair.client, false), ERROR_INVALID);
     record_pair_dispose(&pair);
 }
@@ -465,12 +465,44 @@ static void equal_content_never_makes_equal_records(void **state)
 static void the_size_is_as_documented(void **state)
 {
     (void)state;
-    static const size_t sizes[2][TLS_CIPHER_SUITE_COUNT] = {{88, 120, 136}, {112, 144, 112}};
+    static const size_t sizes[2][TLS_CIPHER_SUITE_COUNT] = {{72, 104, 120}, {96, 128, 96}};
     EACH_PROTECTION(version_13, suite)
     {
         assert_int_equal(sizeof(struct record_state) + record_material_bytes(suite, version_13),
                          sizes[version_13][suite]);
     }
+}
+
+static void memory_is_held_for_a_message_only_between_its_parts(void **state)
+{
+    (void)state;
+    static const uint8_t update[5] = {24, 0, 0, 1, 0};
+    for (int split = 0; split < 2; split++) {
+        struct record_pair pair;
+        record_pair_init(&pair, true, TLS_CIPHER_AES_128_GCM, 0);
+        for (size_t i = 0; i < sizeof(update); i++) {
+            uint8_t bytes[RECORD_BYTES_MAX + 1024];
+            size_t length = record_pair_forge(&pair, &pair.server, 22, update + i, 1, 100, bytes);
+            /* Also when the record itself comes in two pieces. */
+            size_t piece = split ? length / 2 : length;
+            assert_int_equal(record_end_feed(&pair.server, bytes, piece), ERROR_NONE);
+            assert_int_equal(record_end_feed(&pair.server, bytes + piece, length - piece), ERROR_NONE);
+            assert_int_equal(record_incomplete(record_of(&pair.server)), i + 1 < sizeof(update));
+        }
+        assert_null(record_of(&pair.server)->partial);
+        assert_int_equal(record_of(&pair.server)->sequence[RECORD_READ], 0); /* the new key is in use */
+        record_pair_dispose(&pair);
+    }
+
+    struct record_pair pair;
+    record_pair_init(&pair, true, TLS_CIPHER_AES_128_GCM, 0);
+    uint8_t bytes[RECORD_BYTES_MAX + 1024];
+    size_t length = record_pair_forge(&pair, &pair.server, 22, update, 3, 0, bytes);
+    memory_fail_at(1);
+    assert_int_equal(record_end_feed(&pair.server, bytes, length), ERROR_NO_MEMORY);
+    memory_fail_at(0);
+    assert_int_equal(record_last_alert(record_of(&pair.server)), RECORD_ALERT_INTERNAL_ERROR);
+    record_pair_dispose(&pair);
 }
 
 static void memory_is_taken_for_what_has_come_not_for_what_is_announced(void **state)
@@ -560,6 +592,7 @@ int main(void)
         cmocka_unit_test(a_sequence_number_never_wraps),
         cmocka_unit_test(equal_content_never_makes_equal_records),
         cmocka_unit_test(the_size_is_as_documented),
+        cmocka_unit_test(memory_is_held_for_a_message_only_between_its_parts),
         cmocka_unit_test(memory_is_taken_for_what_has_come_not_for_what_is_announced),
         cmocka_unit_test(each_allocation_may_fail),
         cmocka_unit_test(secrets_are_wiped_at_the_end),

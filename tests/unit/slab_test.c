@@ -11,6 +11,7 @@
 #include "mux/clock.h"
 #include "mux/memory.h"
 #include "mux/slab.h"
+#include "mux/slab_group.h"
 
 #define PAGE_BYTES   65536U
 #define OBJECTS      2000U
@@ -126,6 +127,75 @@ static void an_object_tells_its_slab_and_is_told_from_the_heap(void **state)
     }
 }
 
+static void a_walk_meets_every_live_object_once(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {8, 40, 96, 128, 224, 304, 5000, 65000};
+    struct random_state random;
+    uint64_t seed = clock_monotonic_us();
+    print_message("seed %llu\n", (unsigned long long)seed);
+    random_seed(&random, seed);
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        struct slab slab;
+        uint64_t *objects[OBJECTS] = {NULL};
+        size_t count = sizes[k] > 1000 ? 40 : OBJECTS;
+        size_t live = 0;
+        slab_init(&slab, "test", sizes[k]);
+        assert_null(slab_next(&slab, NULL));
+        for (size_t i = 0; i < count; i++) {
+            objects[i] = slab_alloc(&slab);
+            assert_non_null(objects[i]);
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (random_below(&random, 3) == 0) {
+                slab_free(&slab, objects[i]);
+                objects[i] = NULL;
+            } else {
+                live++;
+            }
+        }
+        for (uint64_t *object = NULL; (object = slab_next(&slab, object)) != NULL;) {
+            assert_int_equal(*object, 0);
+            *object = 1;
+            assert_true(live > 0);
+            live--;
+        }
+        assert_int_equal(live, 0);
+        /* Everything may be freed on the way, as long as the walk begins anew. */
+        void *object;
+        while ((object = slab_next(&slab, NULL)) != NULL) {
+            slab_free(&slab, object);
+        }
+        assert_int_equal(slab.objects, 0);
+        slab_dispose(&slab);
+    }
+}
+
+static void a_group_serves_a_range_of_sizes_and_leaves_the_rest_to_the_heap(void **state)
+{
+    (void)state;
+    struct slab_group group;
+    slab_group_init(&group, "test", 80);
+    for (size_t bytes = 1; bytes <= 200; bytes++) {
+        unsigned char *object = slab_group_alloc(&group, bytes);
+        assert_non_null(object);
+        memset(object, 0x55, bytes);
+        bool served = bytes > 64 && bytes <= 128;
+        assert_int_equal(slab_holds_place(object), served);
+        assert_int_equal(slab_group_objects(&group), served ? 1 : 0);
+        if (served) {
+            assert_in_range(slab_of(object)->object_bytes, bytes, bytes + SLAB_GROUP_STEP - 1);
+        }
+        slab_group_free(object);
+        assert_int_equal(slab_group_objects(&group), 0);
+    }
+    void *object = slab_group_alloc(NULL, 100);
+    assert_false(slab_holds_place(object));
+    slab_group_free(object);
+    slab_group_free(NULL);
+    slab_group_dispose(&group);
+}
+
 #ifdef TRUNKLINE_SLAB_MALLOC
 
 static void each_object_is_an_allocation_of_its_own(void **state)
@@ -222,6 +292,8 @@ int main(void)
         cmocka_unit_test(objects_come_and_go_in_any_order),
         cmocka_unit_test(an_allocation_that_must_fail_fails),
         cmocka_unit_test(an_object_tells_its_slab_and_is_told_from_the_heap),
+        cmocka_unit_test(a_walk_meets_every_live_object_once),
+        cmocka_unit_test(a_group_serves_a_range_of_sizes_and_leaves_the_rest_to_the_heap),
 #ifdef TRUNKLINE_SLAB_MALLOC
         cmocka_unit_test(each_object_is_an_allocation_of_its_own),
 #else

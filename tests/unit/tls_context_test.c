@@ -121,14 +121,14 @@ static void each_suite_of_the_policy_works(void **state)
         struct tls_pair pair;
         meet(&pair, &server, &client, "localhost");
         assert_int_equal(pair.client.established, 1);
-        tls_peer_info(&pair.server.tls, &info);
+        info = pair.server.peer;
         assert_int_equal(info.suite, suites[i].suite);
-        tls_peer_info(&pair.client.tls, &info);
+        info = pair.client.peer;
         assert_int_equal(info.suite, suites[i].suite);
         assert_int_equal(tls_certificate_has_name(info.certificate, info.certificate_length, "127.0.0.1"),
                          !suites[i].rsa);
         pair.server.echo = true;
-        assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"payload", 7), ERROR_NONE);
+        assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"payload", 7), ERROR_NONE);
         tls_pair_pump(&pair);
         assert_int_equal(pair.client.received.length, 7);
         tls_pair_dispose(&pair);
@@ -184,9 +184,9 @@ static void the_certificate_is_chosen_by_server_name(void **state)
         struct tls_pair pair;
         meet(&pair, &server, &client, names[i].asked);
         assert_int_equal(pair.client.established, 1);
-        tls_peer_info(&pair.server.tls, &info);
+        info = pair.server.peer;
         assert_string_equal(info.server_name, names[i].known_as);
-        tls_peer_info(&pair.client.tls, &info);
+        info = pair.client.peer;
         assert_true(tls_certificate_has_name(info.certificate, info.certificate_length, names[i].borne));
         tls_pair_dispose(&pair);
     }
@@ -290,15 +290,15 @@ static void a_protocol_is_chosen_in_the_servers_order(void **state)
     struct tls_pair pair;
 
     meet(&pair, &server, &client, "localhost");
-    tls_peer_info(&pair.server.tls, &info);
+    info = pair.server.peer;
     assert_string_equal(info.alpn, "h2");
-    tls_peer_info(&pair.client.tls, &info);
+    info = pair.client.peer;
     assert_string_equal(info.alpn, "h2");
     tls_pair_dispose(&pair);
     client.alpn_count = 0;
     meet(&pair, &server, &client, "localhost");
     assert_int_equal(pair.server.established, 1);
-    tls_peer_info(&pair.server.tls, &info);
+    info = pair.server.peer;
     assert_string_equal(info.alpn, "");
     tls_pair_dispose(&pair);
 }
@@ -382,7 +382,7 @@ static void client_certificates_are_asked_for_as_the_policy_says(void **state)
         }
         meet(&pair, &server, &client, "localhost");
         assert_int_equal(pair.server.established, cases[i / 2].accepted);
-        tls_peer_info(&pair.server.tls, &info);
+        info = pair.server.peer;
         if (cases[i / 2].accepted) {
             bool expected = presented == OURS && cases[i / 2].auth != TLS_CLIENT_AUTH_NONE;
             assert_int_equal(info.certificate != NULL, expected);

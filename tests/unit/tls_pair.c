@@ -52,7 +52,22 @@ static void on_output(struct tls_session *tls, const uint8_t *bytes, size_t leng
     tls_pair_bytes_append(&end->output, bytes, length);
 }
 
-static void on_established(struct tls_session *tls)
+static void keep_peer(struct tls_end *end, const struct tls_peer_info *peer)
+{
+    end->peer = *peer;
+    assert_true(strlen(peer->server_name) < sizeof(end->peer_name) && strlen(peer->alpn) < sizeof(end->peer_alpn));
+    strcpy(end->peer_name, peer->server_name);
+    strcpy(end->peer_alpn, peer->alpn);
+    end->peer.server_name = end->peer_name;
+    end->peer.alpn = end->peer_alpn;
+    if (peer->certificate != NULL) {
+        assert_true(peer->certificate_length <= sizeof(end->peer_certificate));
+        memcpy(end->peer_certificate, peer->certificate, peer->certificate_length);
+        end->peer.certificate = end->peer_certificate;
+    }
+}
+
+static void on_established(struct tls_session *tls, const struct tls_peer_info *peer)
 {
     struct tls_end *end = end_of(tls);
 
@@ -60,8 +75,9 @@ static void on_established(struct tls_session *tls)
     assert_true(tls_established(tls));
     assert_int_equal(end->received.length, 0);
     end->established++;
+    keep_peer(end, peer);
     if (end->greets) {
-        assert_int_equal(tls_send(tls, (const uint8_t *)"hello", 5), ERROR_NONE);
+        assert_int_equal(tls_send(tls, &tls_end_events, (const uint8_t *)"hello", 5), ERROR_NONE);
     }
 }
 
@@ -76,9 +92,9 @@ static void on_data(struct tls_session *tls, const uint8_t *bytes, size_t length
     end->records++;
     tls_pair_bytes_append(&end->received, bytes, length);
     if (end->aborts_on_data) {
-        tls_abort(tls, 80);
+        tls_abort(tls, &tls_end_events, 80);
     } else if (end->echo) {
-        assert_int_equal(tls_send(tls, bytes, length), ERROR_NONE);
+        assert_int_equal(tls_send(tls, &tls_end_events, bytes, length), ERROR_NONE);
     }
 }
 
@@ -90,17 +106,17 @@ static void on_end(struct tls_session *tls)
     assert_int_equal(end->established, 1);
     end->ends++;
     if (end->finishes_at_end) {
-        assert_int_equal(tls_finish(tls), ERROR_NONE);
+        assert_int_equal(tls_finish(tls, &tls_end_events), ERROR_NONE);
     }
 }
 
-static const struct tls_events end_events = {
+const struct tls_events tls_end_events = {
     .output = on_output, .established = on_established, .data = on_data, .end = on_end};
 
 enum error_code tls_end_init_server(struct tls_end *end, struct tls_context *context)
 {
     memset(end, 0, sizeof(*end));
-    enum error_code error = tls_init_server(&end->tls, context, &end_events);
+    enum error_code error = tls_init_server(&end->tls, context, NULL);
     end->initialised = error == ERROR_NONE;
     return error;
 }
@@ -108,7 +124,7 @@ enum error_code tls_end_init_server(struct tls_end *end, struct tls_context *con
 enum error_code tls_end_init_client(struct tls_end *end, struct tls_context *context, const char *server_name)
 {
     memset(end, 0, sizeof(*end));
-    enum error_code error = tls_init_client(&end->tls, context, server_name, &end_events);
+    enum error_code error = tls_init_client(&end->tls, context, server_name, NULL);
     end->initialised = error == ERROR_NONE;
     return error;
 }
@@ -121,7 +137,7 @@ enum error_code tls_end_feed(struct tls_end *end, const void *bytes, size_t leng
     if (length > 0) {
         memcpy(copy, bytes, length);
     }
-    enum error_code error = tls_receive(&end->tls, copy, length);
+    enum error_code error = tls_receive(&end->tls, &tls_end_events, copy, length);
     memset(copy, 0xdd, length);
     free(copy);
     if (end->error == ERROR_NONE) {
@@ -178,8 +194,8 @@ void tls_pair_pump(struct tls_pair *pair)
 
 void tls_pair_handshake(struct tls_pair *pair)
 {
-    pair->server.error = tls_start(&pair->server.tls);
-    pair->client.error = tls_start(&pair->client.tls);
+    pair->server.error = tls_start(&pair->server.tls, &tls_end_events);
+    pair->client.error = tls_start(&pair->client.tls, &tls_end_events);
     tls_pair_pump(pair);
 }
 

@@ -19,6 +19,10 @@ struct tls_pair_bytes {
 
 struct tls_end {
     struct tls_session tls;
+    struct tls_peer_info peer; /* as `established` told it, in copies that follow */
+    char peer_name[TLS_SERVER_NAME_MAX + 1];
+    char peer_alpn[TLS_ALPN_MAX + 1];
+    uint8_t peer_certificate[4096];
     struct tls_pair_bytes output;   /* ciphertext not carried yet */
     struct tls_pair_bytes received; /* plaintext */
     unsigned established;
@@ -38,6 +42,9 @@ struct tls_pair {
     uint64_t seed;
     size_t split_max; /* bytes carried at once, at most; 0: all there is */
 };
+
+/* What each end hears. */
+extern const struct tls_events tls_end_events;
 
 void tls_pair_bytes_append(struct tls_pair_bytes *bytes, const void *from, size_t length);
 void tls_pair_bytes_drop(struct tls_pair_bytes *bytes, size_t length);

@@ -97,14 +97,14 @@ static void both_versions_establish_and_tell_what_was_agreed(void **state)
         struct tls_pair pair;
         struct tls_peer_info info;
         pair_open(&pair, version_13 != 0);
-        tls_peer_info(&pair.server.tls, &info);
+        info = pair.server.peer;
         assert_int_equal(info.version, version_13 ? 0x0304 : 0x0303);
         assert_int_equal(info.suite, version_13 ? 0x1301 : 0xc02b);
         assert_string_equal(info.server_name, "localhost");
         assert_string_equal(info.alpn, "");
         assert_false(info.resumed);
         assert_null(info.certificate);
-        tls_peer_info(&pair.client.tls, &info);
+        info = pair.client.peer;
         assert_int_equal(info.version, version_13 ? 0x0304 : 0x0303);
         assert_string_equal(info.server_name, "");
         assert_true(tls_certificate_has_name(info.certificate, info.certificate_length, "localhost"));
@@ -130,7 +130,7 @@ static void a_megabyte_is_echoed_from_within_data_whatever_the_splits(void **sta
         while (sent < sizeof(bytes)) {
             size_t part = 1 + (size_t)(tls_pair_random(&pair.seed) % 100000);
             part = part < sizeof(bytes) - sent ? part : sizeof(bytes) - sent;
-            assert_int_equal(tls_send(&pair.client.tls, bytes + sent, part), ERROR_NONE);
+            assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, bytes + sent, part), ERROR_NONE);
             sent += part;
             tls_pair_pump(&pair);
         }
@@ -164,8 +164,8 @@ static void data_in_the_same_input_as_the_last_handshake_bytes_comes_after_estab
         struct tls_pair pair;
         assert_int_equal(tls_pair_init(&pair, client_of(version_13 != 0), "localhost", fixture.server), ERROR_NONE);
         pair.client.greets = true;
-        assert_int_equal(tls_start(&pair.server.tls), ERROR_NONE);
-        assert_int_equal(tls_start(&pair.client.tls), ERROR_NONE);
+        assert_int_equal(tls_start(&pair.server.tls, &tls_end_events), ERROR_NONE);
+        assert_int_equal(tls_start(&pair.client.tls, &tls_end_events), ERROR_NONE);
         while (pair.server.established == 0) {
             struct tls_pair_bytes flight = pair.client.output;
             assert_true(flight.length > 0);
@@ -194,20 +194,20 @@ static void each_direction_ends_by_itself(void **state)
         pair_open(&pair, i % 2 == 0);
         struct tls_end *first = i < 2 ? &pair.client : &pair.server;
         struct tls_end *second = i < 2 ? &pair.server : &pair.client;
-        assert_int_equal(tls_send(&first->tls, (const uint8_t *)"last", 4), ERROR_NONE);
-        assert_int_equal(tls_finish(&first->tls), ERROR_NONE);
-        assert_int_equal(tls_send(&first->tls, (const uint8_t *)"x", 1), ERROR_STATE);
-        assert_int_equal(tls_finish(&first->tls), ERROR_STATE);
+        assert_int_equal(tls_send(&first->tls, &tls_end_events, (const uint8_t *)"last", 4), ERROR_NONE);
+        assert_int_equal(tls_finish(&first->tls, &tls_end_events), ERROR_NONE);
+        assert_int_equal(tls_send(&first->tls, &tls_end_events, (const uint8_t *)"x", 1), ERROR_STATE);
+        assert_int_equal(tls_finish(&first->tls, &tls_end_events), ERROR_STATE);
         tls_pair_pump(&pair);
         assert_int_equal(second->ends, 1);
         assert_int_equal(second->received.length, 4);
         assert_int_equal(first->ends, 0);
         for (unsigned k = 0; k < 10; k++) {
-            assert_int_equal(tls_send(&second->tls, (const uint8_t *)"still here", 10), ERROR_NONE);
+            assert_int_equal(tls_send(&second->tls, &tls_end_events, (const uint8_t *)"still here", 10), ERROR_NONE);
             tls_pair_pump(&pair);
         }
         assert_int_equal(first->received.length, 100);
-        assert_int_equal(tls_finish(&second->tls), ERROR_NONE);
+        assert_int_equal(tls_finish(&second->tls, &tls_end_events), ERROR_NONE);
         tls_pair_pump(&pair);
         assert_int_equal(first->ends, 1);
         assert_int_equal(second->ends, 1);
@@ -224,7 +224,7 @@ static void an_end_may_be_answered_from_within_the_event(void **state)
     struct tls_pair pair;
     pair_open(&pair, true);
     pair.server.finishes_at_end = true;
-    assert_int_equal(tls_finish(&pair.client.tls), ERROR_NONE);
+    assert_int_equal(tls_finish(&pair.client.tls, &tls_end_events), ERROR_NONE);
     tls_pair_pump(&pair);
     assert_int_equal(pair.server.ends, 1);
     assert_int_equal(pair.client.ends, 1);
@@ -236,13 +236,13 @@ static void what_follows_close_notify_is_ignored(void **state)
     (void)state;
     struct tls_pair pair;
     pair_open(&pair, true);
-    assert_int_equal(tls_finish(&pair.client.tls), ERROR_NONE);
+    assert_int_equal(tls_finish(&pair.client.tls, &tls_end_events), ERROR_NONE);
     tls_pair_bytes_append(&pair.client.output, "trailing garbage", 16);
     tls_pair_pump(&pair);
     assert_int_equal(tls_end_feed(&pair.server, "more of it", 10), ERROR_NONE);
     assert_int_equal(pair.server.ends, 1);
     assert_int_equal(pair.server.received.length, 0);
-    assert_int_equal(tls_send(&pair.server.tls, (const uint8_t *)"ok", 2), ERROR_NONE);
+    assert_int_equal(tls_send(&pair.server.tls, &tls_end_events, (const uint8_t *)"ok", 2), ERROR_NONE);
     tls_pair_pump(&pair);
     assert_int_equal(pair.client.received.length, 2);
     tls_pair_dispose(&pair);
@@ -255,8 +255,8 @@ static void a_connection_that_is_cut_never_looks_like_an_end(void **state)
     for (size_t kept = 0; kept < total; kept++) {
         struct tls_pair pair;
         pair_open(&pair, kept % 2 == 0);
-        assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"payload", 7), ERROR_NONE);
-        assert_int_equal(tls_finish(&pair.client.tls), ERROR_NONE);
+        assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"payload", 7), ERROR_NONE);
+        assert_int_equal(tls_finish(&pair.client.tls, &tls_end_events), ERROR_NONE);
         total = pair.client.output.length;
         assert_int_equal(tls_end_feed(&pair.server, pair.client.output.bytes, kept), ERROR_NONE);
         assert_int_equal(pair.server.ends, 0);
@@ -271,8 +271,8 @@ static void empty_calls_do_nothing(void **state)
     (void)state;
     struct tls_pair pair;
     pair_open(&pair, true);
-    assert_int_equal(tls_send(&pair.client.tls, NULL, 0), ERROR_NONE);
-    assert_int_equal(tls_receive(&pair.client.tls, NULL, 0), ERROR_NONE);
+    assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, NULL, 0), ERROR_NONE);
+    assert_int_equal(tls_receive(&pair.client.tls, &tls_end_events, NULL, 0), ERROR_NONE);
     assert_int_equal(pair.client.output.length, 0);
     tls_pair_dispose(&pair);
 }
@@ -303,7 +303,7 @@ static void a_server_names_what_is_wrong_with_a_first_record(void **state)
     for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
         struct tls_end server;
         assert_int_equal(tls_end_init_server(&server, fixture.server), ERROR_NONE);
-        assert_int_equal(tls_start(&server.tls), ERROR_NONE);
+        assert_int_equal(tls_start(&server.tls, &tls_end_events), ERROR_NONE);
         assert_int_equal(tls_end_feed(&server, refusals[i].bytes, refusals[i].length), refusals[i].error);
         assert_int_equal(tls_last_alert(&server.tls), refusals[i].alert);
         assert_int_equal(server.output.length, 7);
@@ -314,9 +314,9 @@ static void a_server_names_what_is_wrong_with_a_first_record(void **state)
         assert_int_equal(server.established, 0);
         /* Dead is dead: no second alert, no event. */
         assert_int_equal(tls_end_feed(&server, "x", 1), ERROR_STATE);
-        assert_int_equal(tls_start(&server.tls), ERROR_STATE);
-        assert_int_equal(tls_send(&server.tls, (const uint8_t *)"x", 1), ERROR_STATE);
-        tls_abort(&server.tls, 80);
+        assert_int_equal(tls_start(&server.tls, &tls_end_events), ERROR_STATE);
+        assert_int_equal(tls_send(&server.tls, &tls_end_events, (const uint8_t *)"x", 1), ERROR_STATE);
+        tls_abort(&server.tls, &tls_end_events, 80);
         assert_int_equal(server.output.length, 7);
         tls_end_dispose(&server);
     }
@@ -327,7 +327,7 @@ static void a_client_that_meets_another_protocol_says_so(void **state)
     (void)state;
     struct tls_end client;
     assert_int_equal(tls_end_init_client(&client, fixture.client, "localhost"), ERROR_NONE);
-    assert_int_equal(tls_start(&client.tls), ERROR_NONE);
+    assert_int_equal(tls_start(&client.tls, &tls_end_events), ERROR_NONE);
     assert_int_equal(tls_end_feed(&client, "HTTP/1.1 400 Bad Request\r\n", 26), ERROR_TLS_NOT_TLS);
     tls_end_dispose(&client);
 }
@@ -341,7 +341,7 @@ static void random_bytes_in_place_of_a_hello_are_refused_without_harm(void **sta
         fill(bytes, sizeof(bytes), seed);
         memcpy(bytes, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11); /* a credible beginning */
         assert_int_equal(tls_end_init_server(&server, fixture.server), ERROR_NONE);
-        assert_int_equal(tls_start(&server.tls), ERROR_NONE);
+        assert_int_equal(tls_start(&server.tls, &tls_end_events), ERROR_NONE);
         tls_end_feed(&server, bytes, sizeof(bytes));
         assert_int_not_equal(server.error, ERROR_NONE);
         assert_int_equal(server.established, 0);
@@ -417,7 +417,9 @@ static void any_changed_byte_of_a_record_is_noticed(void **state)
         size_t at = i / 2;
         struct tls_pair pair;
         pair_open(&pair, version_13);
-        assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"thirty bytes of some plaintext", 30), ERROR_NONE);
+        assert_int_equal(
+            tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"thirty bytes of some plaintext", 30),
+            ERROR_NONE);
         assert_true(pair.client.output.length > 50);
         /* In TLS 1.3 the outer type says nothing (the true one is encrypted), and GnuTLS does not look at it. */
         if (!version_13 || at > 0) {
@@ -452,7 +454,7 @@ static void a_fatal_alert_ends_the_connection_and_is_not_answered(void **state)
     for (unsigned version_13 = 0; version_13 < 2; version_13++) {
         struct tls_pair pair;
         pair_open(&pair, version_13 != 0);
-        tls_abort(&pair.client.tls, GNUTLS_A_INTERNAL_ERROR);
+        tls_abort(&pair.client.tls, &tls_end_events, GNUTLS_A_INTERNAL_ERROR);
         assert_int_equal(tls_last_alert(&pair.client.tls), GNUTLS_A_INTERNAL_ERROR);
         tls_pair_pump(&pair);
         assert_int_equal(pair.server.error, ERROR_TLS_ALERT);
@@ -468,10 +470,10 @@ static void an_abort_before_anything_was_said_is_silent(void **state)
     (void)state;
     struct tls_end server;
     assert_int_equal(tls_end_init_server(&server, fixture.server), ERROR_NONE);
-    assert_int_equal(tls_start(&server.tls), ERROR_NONE);
-    tls_abort(&server.tls, GNUTLS_A_USER_CANCELED);
+    assert_int_equal(tls_start(&server.tls, &tls_end_events), ERROR_NONE);
+    tls_abort(&server.tls, &tls_end_events, GNUTLS_A_USER_CANCELED);
     assert_int_equal(server.output.length, 0);
-    assert_int_equal(tls_receive(&server.tls, NULL, 0), ERROR_STATE);
+    assert_int_equal(tls_receive(&server.tls, &tls_end_events, NULL, 0), ERROR_STATE);
     tls_end_dispose(&server);
 }
 
@@ -481,9 +483,9 @@ static void an_abort_from_within_data_stops_all_events(void **state)
     struct tls_pair pair;
     pair_open(&pair, true);
     pair.server.aborts_on_data = true;
-    assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"one", 3), ERROR_NONE);
-    assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"two", 3), ERROR_NONE);
-    assert_int_equal(tls_finish(&pair.client.tls), ERROR_NONE);
+    assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"one", 3), ERROR_NONE);
+    assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"two", 3), ERROR_NONE);
+    assert_int_equal(tls_finish(&pair.client.tls, &tls_end_events), ERROR_NONE);
     tls_pair_pump(&pair);
     assert_int_equal(pair.server.error, ERROR_STATE);
     assert_int_equal(pair.server.records, 1);
@@ -497,7 +499,7 @@ static void no_alert_follows_our_own_close_notify(void **state)
     (void)state;
     struct tls_pair pair;
     pair_open(&pair, true);
-    assert_int_equal(tls_finish(&pair.server.tls), ERROR_NONE);
+    assert_int_equal(tls_finish(&pair.server.tls, &tls_end_events), ERROR_NONE);
     tls_pair_pump(&pair);
     assert_int_equal(pair.client.ends, 1);
     assert_int_equal(tls_end_feed(&pair.server, "\x17\x03\x03\x50\x00", 5), ERROR_TLS_RECORD);
@@ -511,11 +513,11 @@ static void data_may_not_be_sent_before_the_handshake_is_over(void **state)
     (void)state;
     struct tls_pair pair;
     assert_int_equal(tls_pair_init(&pair, fixture.client, "localhost", fixture.server), ERROR_NONE);
-    assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"x", 1), ERROR_STATE);
-    assert_int_equal(tls_start(&pair.client.tls), ERROR_NONE);
-    assert_int_equal(tls_start(&pair.client.tls), ERROR_STATE);
-    assert_int_equal(tls_send(&pair.client.tls, (const uint8_t *)"x", 1), ERROR_STATE);
-    assert_int_equal(tls_finish(&pair.client.tls), ERROR_STATE);
+    assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"x", 1), ERROR_STATE);
+    assert_int_equal(tls_start(&pair.client.tls, &tls_end_events), ERROR_NONE);
+    assert_int_equal(tls_start(&pair.client.tls, &tls_end_events), ERROR_STATE);
+    assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, (const uint8_t *)"x", 1), ERROR_STATE);
+    assert_int_equal(tls_finish(&pair.client.tls, &tls_end_events), ERROR_STATE);
     assert_false(tls_has_peer_input(&pair.client.tls));
     tls_pair_dispose(&pair);
 }
@@ -528,12 +530,12 @@ static void a_disposed_connection_takes_every_call(void **state)
     pair_open(&pair, true);
     tls_dispose(&pair.client.tls);
     tls_dispose(&pair.client.tls);
-    assert_int_equal(tls_start(&pair.client.tls), ERROR_STATE);
-    assert_int_equal(tls_receive(&pair.client.tls, NULL, 0), ERROR_STATE);
-    assert_int_equal(tls_send(&pair.client.tls, NULL, 0), ERROR_STATE);
-    assert_int_equal(tls_finish(&pair.client.tls), ERROR_STATE);
-    tls_abort(&pair.client.tls, 80);
-    tls_peer_info(&pair.client.tls, &info);
+    assert_int_equal(tls_start(&pair.client.tls, &tls_end_events), ERROR_STATE);
+    assert_int_equal(tls_receive(&pair.client.tls, &tls_end_events, NULL, 0), ERROR_STATE);
+    assert_int_equal(tls_send(&pair.client.tls, &tls_end_events, NULL, 0), ERROR_STATE);
+    assert_int_equal(tls_finish(&pair.client.tls, &tls_end_events), ERROR_STATE);
+    tls_abort(&pair.client.tls, &tls_end_events, 80);
+    info = pair.client.peer;
     assert_string_equal(info.alpn, "");
     assert_int_equal(tls_last_alert(&pair.client.tls), 0);
     tls_pair_dispose(&pair);
@@ -587,7 +589,7 @@ static void raw_open(struct raw_client *raw, const char *priority)
 
     memset(raw, 0, sizeof(*raw));
     assert_int_equal(tls_end_init_server(&raw->server, fixture.server), ERROR_NONE);
-    assert_int_equal(tls_start(&raw->server.tls), ERROR_NONE);
+    assert_int_equal(tls_start(&raw->server.tls, &tls_end_events), ERROR_NONE);
     assert_int_equal(gnutls_init(&raw->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);
     assert_int_equal(gnutls_certificate_allocate_credentials(&raw->credentials), 0);
     assert_int_equal(gnutls_credentials_set(raw->session, GNUTLS_CRD_CERTIFICATE, raw->credentials), 0);
