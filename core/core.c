@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mux/clock.h"
 #include "mux/log.h"
 #include "mux/memory.h"
 
@@ -198,6 +199,7 @@ static void core_prepare_workers(struct core *core)
     worker->allowed_name_count = settings->allowed_name_count;
     worker->services = &core->services;
     worker->totals = &core->totals;
+    clock_random(&worker->seed, sizeof(worker->seed));
 }
 
 static int core_start_failed(const char *what, enum error_code error)

@@ -20,7 +20,7 @@
 #include "core/trunkline.h"
 #include "mux/address.h"
 #include "mux/list.h"
-#include "mux/metadata.h"
+#include "mux/metadata_pool.h"
 #include "mux/trunk.h"
 
 struct core_worker;

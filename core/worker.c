@@ -58,7 +58,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
     };
     trim_init(&worker->trim, scheduler, &worker->sessions.objects, NULL);
     slab_init(&worker->sessions, "session", sizeof(trunkline_session));
-    metadata_pool_init(&worker->metadata);
+    metadata_pool_init(&worker->metadata, settings->seed);
     list_init(&worker->downlinks);
     list_init(&worker->lingering);
     list_init(&worker->closing);
@@ -82,6 +82,7 @@ void core_worker_dispose(struct core_worker *worker)
     mailbox_release(&worker->mailbox);
     scratch_dispose(&worker->scratch);
     slab_dispose(&worker->sessions);
+    metadata_pool_dispose(&worker->metadata);
 }
 
 void core_worker_drain(struct core_worker *worker)

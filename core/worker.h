@@ -12,6 +12,7 @@
 
 #include "core/service.h"
 #include "mux/link.h"
+#include "mux/metadata_pool.h"
 #include "mux/log.h"
 #include "mux/scheduler.h"
 #include "mux/slab.h"
@@ -38,6 +39,7 @@ struct core_worker_settings {
     size_t allowed_name_count;  /* 0: any that the CA signed */
     const struct core_services *services;
     struct core_totals *totals;
+    uint64_t seed; /* random: peers must not know which names collide in a table */
 };
 
 /* Since the start. */

@@ -29,7 +29,7 @@
 #include "mux/chain.h"
 #include "mux/link.h"
 #include "mux/list.h"
-#include "mux/metadata.h"
+#include "mux/metadata_pool.h"
 #include "mux/scheduler.h"
 #include "mux/tls.h"
 #include "mux/transport.h"

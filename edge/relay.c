@@ -166,7 +166,7 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
     };
     list_init(&relay->waiting);
     chain_init(&relay->outbox.pending);
-    metadata_pool_init(&relay->origins);
+    metadata_pool_init(&relay->origins, settings->seed);
     tls_memory_init(&relay->tls);
     task_init(&relay->run_due, edge_client_run_due);
     task_init(&relay->settle, relay_settle);
@@ -209,6 +209,7 @@ void relay_dispose(struct relay *relay)
     slab_dispose(&relay->client_slab);
     slab_dispose(&relay->extra_slab);
     slab_group_dispose(&relay->tls);
+    metadata_pool_dispose(&relay->origins);
     scratch_dispose(&relay->scratch);
     tls_context_unref(&relay->client_context);
     tls_context_unref(&relay->trunk_context);

@@ -22,7 +22,7 @@
 #include "mux/clock.h"
 #include "mux/link.h"
 #include "mux/log.h"
-#include "mux/metadata.h"
+#include "mux/metadata_pool.h"
 #include "mux/scheduler.h"
 #include "mux/slab.h"
 #include "mux/slab_group.h"

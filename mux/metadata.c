@@ -408,8 +408,7 @@ enum error_code metadata_parse_end(struct metadata_parser *parser)
 
 /* ------------------------------------------------------------------------------------------------ copies */
 
-/* Bytes that its texts and certificate take. */
-static size_t metadata_text_bytes(const struct metadata *metadata)
+size_t metadata_copy_bytes(const struct metadata *metadata)
 {
     return strlen(metadata->service) + strlen(metadata->server_name) + strlen(metadata->alpn) + 3U +
            metadata->certificate_length;
@@ -423,8 +422,7 @@ static const char *copy_text(char **place, const char *text)
     return copy;
 }
 
-/* Makes `copy` equal to `metadata`, with what it points at in `place`. */
-static void metadata_copy_into(struct metadata *copy, char *place, const struct metadata *metadata)
+void metadata_copy_into(struct metadata *copy, char *place, const struct metadata *metadata)
 {
     *copy = *metadata;
     copy->service = copy_text(&place, metadata->service);
@@ -433,75 +431,5 @@ static void metadata_copy_into(struct metadata *copy, char *place, const struct 
     copy->certificate = NULL;
     if (metadata->certificate_length > 0) {
         copy->certificate = memcpy(place, metadata->certificate, metadata->certificate_length);
-    }
-}
-
-struct metadata *metadata_copy(const struct metadata *metadata)
-{
-    struct metadata *copy = memory_alloc(sizeof(*copy) + metadata_text_bytes(metadata));
-    if (copy != NULL) {
-        metadata_copy_into(copy, (char *)(copy + 1), metadata);
-    }
-    return copy;
-}
-
-void metadata_pool_init(struct metadata_pool *pool)
-{
-    list_init(&pool->shared);
-}
-
-static bool metadata_same_but_client(const struct metadata *one, const struct metadata *other)
-{
-    return one->tls_suite == other->tls_suite && one->tls_version == other->tls_version &&
-           memcmp(&one->listener, &other->listener, sizeof(one->listener)) == 0 &&
-           strcmp(one->service, other->service) == 0 && strcmp(one->server_name, other->server_name) == 0 &&
-           strcmp(one->alpn, other->alpn) == 0;
-}
-
-static struct metadata_shared *metadata_pool_find(struct metadata_pool *pool, const struct metadata *metadata)
-{
-    unsigned looks = 0;
-    list_for_each(&pool->shared, node) {
-        struct metadata_shared *shared = container_of(node, struct metadata_shared, node);
-        if (looks++ == METADATA_POOL_LOOKS) {
-            break;
-        }
-        if (metadata_same_but_client(&shared->view, metadata)) {
-            list_remove(node);
-            list_prepend(&pool->shared, node);
-            return shared;
-        }
-    }
-    return NULL;
-}
-
-struct metadata_shared *metadata_pool_share(struct metadata_pool *pool, const struct metadata *metadata)
-{
-    bool own = metadata->certificate_length > 0;
-    struct metadata_shared *shared = own ? NULL : metadata_pool_find(pool, metadata);
-    if (shared == NULL) {
-        shared = memory_alloc(sizeof(*shared) + metadata_text_bytes(metadata));
-        if (shared == NULL) {
-            return NULL;
-        }
-        list_node_init(&shared->node);
-        shared->references = 0;
-        metadata_copy_into(&shared->view, (char *)(shared + 1), metadata);
-        memset(&shared->view.client, 0, sizeof(shared->view.client));
-        if (!own) {
-            list_prepend(&pool->shared, &shared->node);
-        }
-    }
-    shared->references++;
-    return shared;
-}
-
-void metadata_shared_release(struct metadata_shared **pointer)
-{
-    struct metadata_shared *shared = *pointer;
-    *pointer = NULL;
-    if (shared != NULL && --shared->references == 0) {
-        list_remove(&shared->node);
-        memory_free(shared);
     }
 }

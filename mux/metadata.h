@@ -1,6 +1,6 @@
 /*
  * What the core is told about a client: carried in the header fields of its CONNECT request (docs/PROTOCOL.md).
- * A view with pointers into whatever it was made from, and a packed copy for the life of a session.
+ * A view with pointers into whatever it was made from. What sessions keep of it: mux/metadata_pool.h.
  */
 #ifndef MUX_METADATA_H
 #define MUX_METADATA_H
@@ -10,7 +10,6 @@
 
 #include "mux/address.h"
 #include "mux/error.h"
-#include "mux/list.h"
 
 #define METADATA_SERVICE_MAX     255U  /* bytes of a service name */
 #define METADATA_CERTIFICATE_MAX 8192U /* bytes of a client certificate, DER */
@@ -73,29 +72,10 @@ void metadata_parse_field(struct metadata_parser *parser, const char *name, size
  * missing), in this order. parser->view is valid until the next begin. */
 enum error_code metadata_parse_end(struct metadata_parser *parser);
 
-/* One allocation that holds everything; NULL when memory is out. Freed with memory_free. */
-struct metadata *metadata_copy(const struct metadata *metadata);
+/* Bytes of room that metadata_copy_into needs beside the structure. */
+size_t metadata_copy_bytes(const struct metadata *metadata);
 
-/* What many sessions have in common: everything but the client's address. Reference counted; one thread. */
-struct metadata_shared {
-    struct list_node node; /* in the pool; in none when it has a certificate, which is one client's own */
-    uint32_t references;
-    struct metadata view; /* `client` is none; texts follow in the same allocation */
-};
-
-/* Where sessions of one worker find what others have already: the most recently found first. */
-struct metadata_pool {
-    struct list shared;
-};
-
-#define METADATA_POOL_LOOKS 16U /* at the most recent ones; what is not among them gets memory of its own */
-
-void metadata_pool_init(struct metadata_pool *pool);
-
-/* A reference to what equals `metadata` but for the client's address; NULL when memory is out. */
-struct metadata_shared *metadata_pool_share(struct metadata_pool *pool, const struct metadata *metadata);
-
-/* Gives the reference back, and nulls the pointer. */
-void metadata_shared_release(struct metadata_shared **shared);
+/* Makes `copy` equal to `metadata`, with what it points at in `place`, which must live as long. */
+void metadata_copy_into(struct metadata *copy, char *place, const struct metadata *metadata);
 
 #endif

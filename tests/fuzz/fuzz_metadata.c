@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "mux/memory.h"
-#include "mux/metadata.h"
+#include "mux/metadata_pool.h"
 #include "mux/trunk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -62,14 +62,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     metadata_parse_begin(&parser);
     feed(&parser, (const char *)data, size);
     if (metadata_parse_end(&parser) == ERROR_NONE) {
-        struct metadata *copy = metadata_copy(&parser.view);
-        if (copy == NULL) {
+        struct metadata_pool pool;
+        metadata_pool_init(&pool, size);
+        struct metadata_shared *shared = metadata_pool_share(&pool, &parser.view);
+        if (shared == NULL) {
             abort();
         }
-        if (copy->client.family != 0 || copy->listener.family == 0) {
-            check_round(copy);
+        struct metadata copy = shared->view;
+        copy.client = parser.view.client;
+        if (copy.client.family != 0 || copy.listener.family == 0) {
+            check_round(&copy);
         }
-        memory_free(copy);
+        metadata_shared_release(&shared);
+        metadata_pool_dispose(&pool);
     }
     metadata_parser_dispose(&parser);
     return 0;

@@ -4,10 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mux/memory.h"
-#include "mux/metadata.h"
+#include "mux/metadata_pool.h"
 
 static void address_set(const char *text, struct address_compact *compact)
 {
@@ -58,20 +59,22 @@ static void what_is_encoded_is_parsed_again(void **state)
                                  fields[k].value_length);
         }
         assert_int_equal(metadata_parse_end(&parser), ERROR_NONE);
-        struct metadata *copy = metadata_copy(&parser.view);
-        assert_non_null(copy);
-        assert_string_equal(copy->service, metadata.service);
-        assert_string_equal(copy->server_name, metadata.server_name);
-        assert_string_equal(copy->alpn, metadata.alpn);
-        assert_memory_equal(&copy->client, &metadata.client, sizeof(metadata.client));
-        assert_memory_equal(&copy->listener, &metadata.listener, sizeof(metadata.listener));
-        assert_int_equal(copy->tls_version, 0x0304);
-        assert_int_equal(copy->tls_suite, 0xc02b);
-        assert_int_equal(copy->certificate_length, lengths[i]);
+        struct metadata copy;
+        char *kept = memory_alloc(metadata_copy_bytes(&parser.view));
+        assert_non_null(kept);
+        metadata_copy_into(&copy, kept, &parser.view);
+        assert_string_equal(copy.service, metadata.service);
+        assert_string_equal(copy.server_name, metadata.server_name);
+        assert_string_equal(copy.alpn, metadata.alpn);
+        assert_memory_equal(&copy.client, &metadata.client, sizeof(metadata.client));
+        assert_memory_equal(&copy.listener, &metadata.listener, sizeof(metadata.listener));
+        assert_int_equal(copy.tls_version, 0x0304);
+        assert_int_equal(copy.tls_suite, 0xc02b);
+        assert_int_equal(copy.certificate_length, lengths[i]);
         if (lengths[i] > 0) {
-            assert_memory_equal(copy->certificate, certificate, lengths[i]);
+            assert_memory_equal(copy.certificate, certificate, lengths[i]);
         }
-        memory_free(copy);
+        memory_free(kept);
     }
     metadata_parser_dispose(&parser);
 }
@@ -197,7 +200,7 @@ static void sessions_share_all_but_the_address(void **state)
     (void)state;
     struct metadata_pool pool;
     struct metadata metadata = {.service = "echo", .server_name = "a", .alpn = "h2", .tls_version = 0x0304};
-    metadata_pool_init(&pool);
+    metadata_pool_init(&pool, 7);
     address_set("192.0.2.1:1", &metadata.client);
     struct metadata_shared *first = metadata_pool_share(&pool, &metadata);
     address_set("192.0.2.2:2", &metadata.client);
@@ -224,36 +227,62 @@ static void sessions_share_all_but_the_address(void **state)
     metadata_shared_release(&other);
     metadata_shared_release(&own);
     metadata_shared_release(&own_too);
-    assert_true(list_empty(&pool.shared));
+    assert_int_equal(pool.count, 0);
+    metadata_pool_dispose(&pool);
 }
 
-/* A peer that never repeats itself costs memory for what it sends, never time. */
-static void a_pool_looks_at_few(void **state)
+static void many_names_are_each_kept_once(void **state)
 {
     (void)state;
-    enum { MANY = METADATA_POOL_LOOKS + 4 };
+    enum { NAMES = 5000, SESSIONS = 20000 };
     struct metadata_pool pool;
-    struct metadata_shared *shared[MANY];
-    char name[] = "x?";
+    static struct metadata_shared *shared[SESSIONS];
+    char name[16];
     struct metadata metadata = {.service = "echo", .server_name = name, .alpn = ""};
-    metadata_pool_init(&pool);
-    for (size_t i = 0; i < MANY; i++) {
-        name[1] = (char)('a' + i);
+    metadata_pool_init(&pool, 11);
+    for (size_t i = 0; i < SESSIONS; i++) {
+        (void)snprintf(name, sizeof(name), "host-%zu", i % NAMES);
         shared[i] = metadata_pool_share(&pool, &metadata);
         assert_non_null(shared[i]);
+        assert_string_equal(shared[i]->view.server_name, name);
+        assert_ptr_equal(shared[i], shared[i % NAMES]);
     }
-    name[1] = 'a';
-    struct metadata_shared *again = metadata_pool_share(&pool, &metadata);
-    assert_ptr_not_equal(again, shared[0]);
-    name[1] = (char)('a' + MANY - 1);
-    struct metadata_shared *recent = metadata_pool_share(&pool, &metadata);
-    assert_ptr_equal(recent, shared[MANY - 1]);
-    metadata_shared_release(&again);
-    metadata_shared_release(&recent);
+    assert_int_equal(pool.count, NAMES);
+    for (size_t i = 0; i < SESSIONS; i++) {
+        metadata_shared_release(&shared[i]);
+    }
+    assert_int_equal(pool.count, 0);
+    metadata_pool_dispose(&pool);
+}
+
+/* A peer that makes names collide costs memory for what it sends, never time. */
+static void a_full_bucket_takes_no_more(void **state)
+{
+    (void)state;
+    enum { MANY = 4000 };
+    struct metadata_pool pool;
+    static struct metadata_shared *shared[MANY];
+    char name[16];
+    struct metadata metadata = {.service = "echo", .server_name = name, .alpn = ""};
+    metadata_pool_init(&pool, 3);
+    (void)snprintf(name, sizeof(name), "first");
+    struct metadata_shared *first = metadata_pool_share(&pool, &metadata);
+    memory_fail_at(2);
+    for (size_t i = 0; i < MANY; i++) {
+        (void)snprintf(name, sizeof(name), "host-%zu", i);
+        shared[i] = metadata_pool_share(&pool, &metadata);
+        assert_non_null(shared[i]);
+        memory_fail_at(2); /* the table never grows beyond its first buckets */
+    }
+    memory_fail_at(0);
+    assert_int_equal(pool.bucket_count, 16);
+    assert_int_equal(pool.count, 16 * METADATA_POOL_BUCKET_MAX);
     for (size_t i = 0; i < MANY; i++) {
         metadata_shared_release(&shared[i]);
     }
-    assert_true(list_empty(&pool.shared));
+    metadata_shared_release(&first);
+    assert_int_equal(pool.count, 0);
+    metadata_pool_dispose(&pool);
 }
 
 static void a_copy_that_finds_no_memory_is_null(void **state)
@@ -262,12 +291,16 @@ static void a_copy_that_finds_no_memory_is_null(void **state)
     struct metadata metadata = {.service = "a", .server_name = "b", .alpn = "c"};
     struct metadata_parser parser;
     memory_fail_at(1);
-    assert_null(metadata_copy(&metadata));
     struct metadata_pool pool;
-    metadata_pool_init(&pool);
+    metadata_pool_init(&pool, 7);
     memory_fail_at(1);
     assert_null(metadata_pool_share(&pool, &metadata));
-    assert_true(list_empty(&pool.shared));
+    memory_fail_at(2); /* without a table nothing is shared, and all the same it works */
+    struct metadata_shared *alone = metadata_pool_share(&pool, &metadata);
+    assert_non_null(alone);
+    assert_int_equal(pool.count, 0);
+    metadata_shared_release(&alone);
+    metadata_pool_dispose(&pool);
     memory_fail_at(1);
     assert_int_equal(metadata_parser_init(&parser, 100), ERROR_NO_MEMORY);
     memory_fail_at(0);
@@ -285,7 +318,8 @@ int main(void)
         cmocka_unit_test(the_limit_of_header_bytes_counts_what_is_unknown_too),
         cmocka_unit_test(a_long_service_name_is_refused),
         cmocka_unit_test(sessions_share_all_but_the_address),
-        cmocka_unit_test(a_pool_looks_at_few),
+        cmocka_unit_test(many_names_are_each_kept_once),
+        cmocka_unit_test(a_full_bucket_takes_no_more),
         cmocka_unit_test(a_copy_that_finds_no_memory_is_null),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

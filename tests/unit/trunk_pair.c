@@ -29,11 +29,12 @@ static struct trunk_stream *on_opening(void *owner, const struct metadata *metad
     if (accepted == NULL) {
         return NULL;
     }
-    accepted->metadata = metadata_copy(metadata);
+    accepted->metadata = memory_alloc(sizeof(*metadata) + metadata_copy_bytes(metadata));
     if (accepted->metadata == NULL) {
         memory_free(accepted);
         return NULL;
     }
+    metadata_copy_into(accepted->metadata, (char *)(accepted->metadata + 1), metadata);
     accepted->consume = pair->consume;
     list_append(&pair->accepted, &accepted->node);
     return &accepted->stream;
