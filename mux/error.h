@@ -51,6 +51,7 @@ enum error_scope {
     X(TLS_INTERNAL,      "tls-internal",      "the TLS library failed",                              SESSION)        \
     X(TRUNK_PROTOCOL,    "trunk-protocol",    "the peer broke the HTTP/2 protocol",                  TRUNK)          \
     X(TRUNK_PREFACE,     "trunk-preface",     "the peer did not send an HTTP/2 preface",             TRUNK)          \
+    X(TRUNK_FLOODED,     "trunk-flooded",     "the peer sent too much that is of no use to anybody",  TRUNK)          \
     X(TRUNK_PING_TIMEOUT,"trunk-ping-timeout","no answer to PING within the deadline",               TRUNK)          \
     X(TRUNK_GOAWAY,      "trunk-goaway",      "the trunk takes no new streams",                      TRUNK)          \
     X(TRUNK_EXHAUSTED,   "trunk-exhausted",   "the trunk has no stream identifiers left",            TRUNK)          \

@@ -130,6 +130,7 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     slab_init(&trunk->work_slab, "trunk-work", sizeof(struct trunk_work));
     slab_group_init(&trunk->h2_memory, "nghttp2-stream", TRUNK_H2_STREAM_LEAST_BYTES);
     task_init(&trunk->deliver_held, trunk_deliver_held);
+    trunk_budget_init(&trunk->budget, settings->sessions_max, scheduler->now_us);
     trunk_ping_start(trunk);
 
     enum error_code error = metadata_parser_init(&trunk->parser, settings->header_bytes_max);
@@ -521,6 +522,7 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
     if (trunk->failed) {
         return;
     }
+    trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
     int failure = nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
     if (failure != 0) {
         trunk_fail(trunk, trunk_error_from_nghttp2(failure));

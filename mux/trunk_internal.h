@@ -6,6 +6,7 @@
 
 #include "mux/slab_group.h"
 #include "mux/trunk.h"
+#include "mux/trunk_budget.h"
 
 /* Bits of trunk_stream.flags. */
 enum {
@@ -55,6 +56,11 @@ struct trunk {
 
     struct metadata_parser parser; /* of the one header block that can be under way */
     int status;                    /* of the response under way */
+
+    struct trunk_budget budget;      /* of what the peer may ask for nothing */
+    uint64_t reported_bytes;         /* of received_bytes: frames that nghttp2 has told of, from their beginning on;
+                                        and what it ignored without a word, as far as it is charged */
+    uint64_t ignored_bytes_expected; /* for streams that we reset: what may have been under way */
 
     struct timer ping;
     uint64_t ping_sent_us; /* 0: none outstanding */
@@ -117,6 +123,17 @@ int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t 
                        nghttp2_data_source *source, void *user_data);
 int trunk_on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *user_data);
 int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
+
+/* trunk_charge.c */
+#define TRUNK_FRAME_HEADER_BYTES 9U /* RFC 9113 section 4.1 */
+/* Takes tokens of the budget. 0, or what a callback of nghttp2 returns once the peer has gone too far; `error` is set
+ * then, and GOAWAY made. */
+int trunk_charge(struct trunk *trunk, uint64_t tokens);
+/* After bytes were received: for what nghttp2 passed over, unknown frames and bytes for streams that are over. As
+ * trunk_charge. */
+int trunk_charge_ignored(struct trunk *trunk);
+int trunk_on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *header, void *user_data);
+int trunk_on_invalid_frame(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
 
 /* trunk_receive.c */
 void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks);

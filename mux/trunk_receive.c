@@ -145,6 +145,7 @@ static int trunk_on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const u
     if (stream == NULL || (stream->flags & TRUNK_STREAM_INTERNAL)) {
         return 0;
     }
+    trunk_budget_earn(&trunk->budget, TRUNK_COST_FRAME + length / TRUNK_EARN_RECEIVED_BYTES);
     stream->unconsumed += (uint32_t)length;
     if (stream->input == STREAM_OPEN && !trunk_stream_held(stream)) {
         trunk->events->data(trunk->owner, stream, bytes, length);
@@ -163,6 +164,7 @@ static void trunk_on_stream_end(struct trunk *trunk, int32_t id)
     if (stream == NULL) {
         return;
     }
+    trunk_budget_earn(&trunk->budget, TRUNK_COST_FRAME);
     if (stream->flags & TRUNK_STREAM_INTERNAL) {
         stream_input_move(&stream->input, STREAM_ENDED);
         return;
@@ -233,13 +235,13 @@ static void trunk_refuse_request(struct trunk *trunk, int32_t id, enum error_cod
     trunk->events->refused(trunk->owner, error, 0);
 }
 
-static void trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
+static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
 {
     int32_t id = frame->hd.stream_id;
     enum error_code error = metadata_parse_end(&trunk->parser);
     if (error != ERROR_NONE) {
         trunk_refuse_request(trunk, id, error);
-        return;
+        return trunk_charge(trunk, TRUNK_COST_FAULT);
     }
     bool over = trunk->open_streams > trunk->settings.sessions_max;
     struct trunk_stream *stream = over ? NULL : trunk->events->opening(trunk->owner, &trunk->parser.view);
@@ -249,15 +251,16 @@ static void trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
     if (stream == NULL) {
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
         trunk_want_send(trunk);
-        return;
+        return trunk_charge(trunk, over ? TRUNK_COST_OVER_LIMIT : 0);
     }
     trunk_stream_attach(trunk, stream, id);
     if (nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
         /* The request's stream is gone already: nghttp2 found it at fault. */
         trunk_stream_close(trunk, stream, NGHTTP2_PROTOCOL_ERROR);
-        return;
+        return 0;
     }
     trunk->events->attached(trunk->owner, stream);
+    return 0;
 }
 
 static void trunk_on_response(struct trunk *trunk, const nghttp2_frame *frame)
@@ -294,19 +297,22 @@ static void trunk_stream_window_opened(struct trunk_stream *stream)
     }
 }
 
-static void trunk_on_settings(struct trunk *trunk)
+static int trunk_on_settings(struct trunk *trunk)
 {
     trunk->peer_streams_max = nghttp2_session_get_remote_settings(trunk->h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     uint32_t window = nghttp2_session_get_remote_settings(trunk->h2, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
     bool grown = window > trunk->peer_initial_window;
+    /* nghttp2 has gone through all streams. */
+    uint64_t walked = window != trunk->peer_initial_window ? trunk->stream_count / TRUNK_COST_WALK_STREAMS : 0;
     trunk->peer_initial_window = window;
     if (!trunk->ready_for_streams) {
         trunk->ready_for_streams = 1;
         trunk->events->ready(trunk->owner);
-        return;
+        return 0;
     }
-    if (!grown) {
-        return;
+    int verdict = trunk_charge(trunk, walked);
+    if (!grown || verdict != 0) {
+        return verdict;
     }
     /* Every window has grown. An event may detach its own stream, so the walk restarts from a copy of the list. */
     struct list walk;
@@ -319,6 +325,7 @@ static void trunk_on_settings(struct trunk *trunk)
         list_append(&trunk->streams, node);
         trunk_stream_window_opened(stream);
     }
+    return 0;
 }
 
 static void trunk_on_window_update(struct trunk *trunk, int32_t id)
@@ -346,18 +353,19 @@ static void trunk_on_ping_answer(struct trunk *trunk)
 static int trunk_on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *user_data)
 {
     struct trunk *trunk = user_data;
+    int verdict = 0;
     (void)h2;
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS:
         if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-            trunk_on_request(trunk, frame);
+            verdict = trunk_on_request(trunk, frame);
         } else if (trunk->settings.role == TRUNK_OPENER) {
             trunk_on_response(trunk, frame);
         }
         break;
     case NGHTTP2_SETTINGS:
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
-            trunk_on_settings(trunk);
+            verdict = trunk_on_settings(trunk);
         }
         break;
     case NGHTTP2_WINDOW_UPDATE:
@@ -371,6 +379,9 @@ static int trunk_on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void 
     case NGHTTP2_GOAWAY:
         trunk->goaway_received = 1;
         trunk->events->goaway(trunk->owner, frame->goaway.error_code);
+        /* Not told of at its beginning; and nghttp2 has gone through all streams. */
+        trunk->reported_bytes += TRUNK_FRAME_HEADER_BYTES + frame->hd.length;
+        verdict = trunk_charge(trunk, TRUNK_COST_FRAME + trunk->stream_count / TRUNK_COST_WALK_STREAMS);
         break;
     default:
         break;
@@ -379,11 +390,13 @@ static int trunk_on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void 
     if (carries_end && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
         trunk_on_stream_end(trunk, frame->hd.stream_id);
     }
-    return 0;
+    return verdict;
 }
 
 void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks)
 {
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, trunk_on_begin_frame);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, trunk_on_invalid_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, trunk_on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, trunk_on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, trunk_on_frame);
@@ -405,9 +418,12 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
     if (taken < 0) {
         return trunk_error_from_nghttp2((int)taken);
     }
+    if (trunk_charge_ignored(trunk) != 0) {
+        return trunk->error;
+    }
     /* Two frames for each stream (a reset, a window) and some: a peer that makes us owe it more does not read. */
     if (nghttp2_session_get_outbound_queue_size(trunk->h2) > 2U * (size_t)trunk->settings.sessions_max + 10000U) {
-        return ERROR_TRUNK_PROTOCOL;
+        return ERROR_TRUNK_FLOODED;
     }
     return ERROR_NONE;
 }

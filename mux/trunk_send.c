@@ -11,8 +11,7 @@
 #include "mux/limits.h"
 #include "mux/memory.h"
 
-#define FRAME_HEADER_BYTES 9U
-#define FRAME_WORTH_BYTES  256U /* do not cut a stream's turn shorter than this just to fill a record */
+#define FRAME_WORTH_BYTES 256U /* do not cut a stream's turn shorter than this just to fill a record */
 
 void trunk_stream_make_ready(struct trunk_stream *stream)
 {
@@ -70,12 +69,12 @@ static enum turn_result trunk_give_turn(struct trunk *trunk)
             continue;
         }
         size_t space = trunk->out_capacity - trunk->out_length;
-        if (space < FRAME_HEADER_BYTES + size_min(size, FRAME_WORTH_BYTES)) {
+        if (space < TRUNK_FRAME_HEADER_BYTES + size_min(size, FRAME_WORTH_BYTES)) {
             return TURN_NO_SPACE;
         }
         list_remove(node);
         trunk->turn = stream;
-        trunk->turn_bytes = size_min(size, space - FRAME_HEADER_BYTES);
+        trunk->turn_bytes = size_min(size, space - TRUNK_FRAME_HEADER_BYTES);
         bool last = stream->output == STREAM_ENDING && trunk->turn_bytes == queued;
         nghttp2_data_provider provider = {.source = {.ptr = stream}, .read_callback = trunk_on_read};
         int failure =
@@ -124,14 +123,14 @@ int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t 
     (void)h2;
     (void)frame;
     (void)source;
-    assert(stream != NULL && trunk->out_length + FRAME_HEADER_BYTES + length <= trunk->out_capacity);
+    assert(stream != NULL && trunk->out_length + TRUNK_FRAME_HEADER_BYTES + length <= trunk->out_capacity);
     uint8_t *out = trunk->out + trunk->out_length;
-    memcpy(out, header, FRAME_HEADER_BYTES);
-    size_t copied = chain_copy(&stream->work->queue, 0, out + FRAME_HEADER_BYTES, length);
+    memcpy(out, header, TRUNK_FRAME_HEADER_BYTES);
+    size_t copied = chain_copy(&stream->work->queue, 0, out + TRUNK_FRAME_HEADER_BYTES, length);
     assert(copied == length);
     (void)copied;
     chain_consume(&stream->work->queue, length);
-    trunk->out_length += FRAME_HEADER_BYTES + length;
+    trunk->out_length += TRUNK_FRAME_HEADER_BYTES + length;
     return 0;
 }
 
@@ -142,6 +141,7 @@ static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
         return;
     }
     trunk->turn = NULL;
+    trunk_budget_earn(&trunk->budget, TRUNK_EARN_SENT_FRAME + frame->hd.length / TRUNK_EARN_SENT_BYTES);
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         stream_output_move(&stream->output, STREAM_ENDED);
         if ((stream->flags & TRUNK_STREAM_INTERNAL) && stream->input != STREAM_ENDED) {
@@ -209,10 +209,11 @@ static void trunk_take_frame(struct trunk *trunk, const uint8_t *bytes, size_t l
  */
 static const uint8_t *trunk_announce_limit(struct trunk *trunk, const uint8_t *frame, size_t length)
 {
-    assert(length > FRAME_HEADER_BYTES && length <= sizeof(trunk->first_frame) && frame[3] == NGHTTP2_SETTINGS);
+    assert(length > TRUNK_FRAME_HEADER_BYTES && length <= sizeof(trunk->first_frame) && frame[3] == NGHTTP2_SETTINGS);
     memcpy(trunk->first_frame, frame, length);
     trunk->announced = 1;
-    for (uint8_t *entry = trunk->first_frame + FRAME_HEADER_BYTES; entry < trunk->first_frame + length; entry += 6) {
+    for (uint8_t *entry = trunk->first_frame + TRUNK_FRAME_HEADER_BYTES; entry < trunk->first_frame + length;
+         entry += 6) {
         if (entry[0] == 0 && entry[1] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS) {
             for (int i = 0; i < 4; i++) {
                 entry[2 + i] = (uint8_t)(trunk->settings.sessions_max >> (24 - 8 * i));
