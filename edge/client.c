@@ -62,9 +62,9 @@ void edge_client_move(struct edge_client *client, enum edge_client_state to)
     LOG(LOG_DEBUG, "client-state", LOG_TEXT("peer", edge_client_peer(client, text)),
         LOG_TEXT("from", state_names[client->state]), LOG_TEXT("to", state_names[to]));
     if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
-        relay->handshakes--;
+        relay->handshake_count--;
     }
-    if (client->state == EDGE_CLIENT_EXPECT_TRUNK) {
+    if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE || client->state == EDGE_CLIENT_EXPECT_TRUNK) {
         list_remove(&client->extra->waiting);
     }
     if (to == EDGE_CLIENT_EXPECT_TRUNK) {
@@ -375,6 +375,7 @@ void edge_client_stream_opened(void *owner, struct trunk_stream *stream)
     edge_client_disarm(client);
     relay->counters.sessions_opened++;
     edge_client_move(client, EDGE_CLIENT_RELAYING);
+    client->tick = relay->idle.tick;
     /* The worker's input buffer holds the trunk's bytes now: reading from the client waits for the task. */
     edge_client_defer(client);
 }
@@ -438,6 +439,24 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
 
 /* ------------------------------------------------------------------------------------------------ life */
 
+/* It has not taken a byte for too long, so it would not take an alert either. */
+static void edge_client_stalled(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    relay->counters.sessions_stalled++;
+    edge_client_log(client, LOG_INFO, &relay->log_timeout, "client-stalled", ERROR_TIMEOUT, 0);
+    edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
+    edge_client_close(client, TRANSPORT_CLOSE_RESET);
+}
+
+void edge_client_idle_over(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    relay->counters.sessions_idle++;
+    edge_client_log(client, LOG_INFO, &relay->log_timeout, "client-idle", ERROR_TIMEOUT, 0);
+    edge_client_reset(client);
+}
+
 void edge_client_timer_fired(struct edge_client *client)
 {
     switch ((enum edge_client_state)client->state) {
@@ -452,9 +471,22 @@ void edge_client_timer_fired(struct edge_client *client)
         edge_client_linger_over(client);
         break;
     case EDGE_CLIENT_RELAYING:
+        if (edge_client_has_pending(client)) {
+            edge_client_stalled(client);
+        }
+        break;
     case EDGE_CLIENT_CLOSED:
     case EDGE_CLIENT_STATE_COUNT:
         break;
+    }
+}
+
+static void edge_client_read(struct edge_client *client)
+{
+    if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
+        edge_client_handshake_later(client);
+    } else {
+        edge_client_pump_input(client);
     }
 }
 
@@ -466,7 +498,7 @@ static void edge_client_run(struct edge_client *client)
     }
     edge_client_pump_output(client);
     edge_client_pump_early(client);
-    edge_client_pump_input(client);
+    edge_client_read(client);
     edge_client_extra_settle(client);
 }
 
@@ -489,6 +521,9 @@ void edge_client_ready(struct transport *transport, unsigned events)
 {
     struct edge_client *client = container_of(transport, struct edge_client, slot);
     if (events & TRANSPORT_WRITABLE) {
+        if (client->state == EDGE_CLIENT_RELAYING) {
+            edge_client_disarm(client); /* it takes bytes */
+        }
         edge_client_pump_output(client);
     }
     if ((events & TRANSPORT_BROKEN) && edge_client_reading_paused(client)) {
@@ -496,22 +531,17 @@ void edge_client_ready(struct transport *transport, unsigned events)
         return;
     }
     if (events & TRANSPORT_READABLE) {
-        edge_client_pump_input(client);
+        edge_client_read(client);
     }
     edge_client_extra_settle(client);
 }
 
-enum error_code edge_client_init(struct edge_client *client, struct relay *relay, size_t listener,
-                                 const struct address *peer, const struct address *local)
+enum error_code edge_client_init(struct edge_client *client, size_t listener, const struct address *peer,
+                                 const struct address *local)
 {
     struct edge_client_extra *extra = edge_client_extra_get(client);
     if (extra == NULL) {
         return ERROR_NO_MEMORY;
-    }
-    enum error_code error = tls_init_server(&client->tls, relay->client_context, &relay->tls);
-    if (error != ERROR_NONE) {
-        edge_client_extra_drop(client);
-        return error;
     }
     extra->listener = (uint16_t)listener;
     address_pack(peer, &client->peer);
@@ -524,7 +554,7 @@ void edge_client_start(struct edge_client *client)
     enum error_code armed = edge_client_arm(client, edge_client_relay(client)->settings->handshake_timeout_ms);
     assert(armed == ERROR_NONE && "the timer was made with the client");
     (void)armed;
-    edge_client_defer(client); /* the ClientHello may be there already */
+    edge_client_handshake_later(client); /* the ClientHello may be there already */
 }
 
 void edge_client_abandon(struct edge_client *client)
@@ -537,8 +567,10 @@ void edge_client_free(struct edge_client *client)
     struct relay *relay = edge_client_relay(client);
     assert(!client->due && "whoever frees a client takes it off the list first");
     if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
-        relay->handshakes--;
+        relay->handshake_count--;
     }
+    admission_leave(relay->admission, &client->peer, relay->scheduler->now_us);
+    edge_idle_forget(&relay->idle, client);
     edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
     transport_close(&client->slot.transport, TRANSPORT_CLOSE_RESET);
     tls_dispose(&client->tls);

@@ -1,7 +1,8 @@
 /*
  * One client connection: TLS towards the client, one stream of a trunk towards the core, bytes between the two.
  * Belongs to the relay, whose slab it lives in; owns its transport, TLS connection and stream. client.c is the life of
- * a client, client_pump.c moves its bytes, client_extra.c keeps what an idle client has not. One thread.
+ * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_extra.c keeps what an
+ * idle client has not. One thread.
  *
  *   state:
  *   EXPECT_HANDSHAKE --> EXPECT_TRUNK <--> EXPECT_ANSWER --> RELAYING --> LINGERING --> CLOSED
@@ -9,9 +10,10 @@
  *          \------------------+------------------+--------------+-------------/          |
  *          \------------------+------------------+--------------+------------------------/
  *
- * EXPECT_HANDSHAKE: TLS. EXPECT_TRUNK: no trunk takes a stream now; waits in the relay's queue. EXPECT_ANSWER: CONNECT
- * was sent (back to EXPECT_TRUNK when the core did not process it). RELAYING: bytes both ways. LINGERING: all has been
- * said (or an alert); reads and discards until the client's FIN. CLOSED: freed at the end of the batch.
+ * EXPECT_HANDSHAKE: TLS, whose state is made with the first bytes; looked at in turn. EXPECT_TRUNK: no trunk takes a
+ * stream now; waits in the relay's queue. EXPECT_ANSWER: CONNECT was sent (back to EXPECT_TRUNK when the core did not
+ * process it). RELAYING: bytes both ways. LINGERING: all has been said (or an alert); reads and discards until the
+ * client's FIN. CLOSED: freed at the end of the batch.
  *
  * While RELAYING each direction ends by itself:
  *   input (from the client):  OPEN --> ENDING (close_notify came, bytes before it wait) --> ENDED (told the core)
@@ -76,7 +78,7 @@ struct edge_client {
     uint8_t due : 1;           /* 126: is in relay->due */
     uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
     uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
-    uint8_t unused;
+    uint8_t tick;              /* 127: of relay->idle, when bytes came or went last */
 };
 
 _Static_assert(sizeof(struct edge_client) == 128, "the budget of docs/SIZING.md");
@@ -84,8 +86,10 @@ _Static_assert(sizeof(struct edge_client) == 128, "the budget of docs/SIZING.md"
 /* What a client has only while it opens or lingers, or while bytes wait: see edge_client_extra_settle. */
 struct edge_client_extra {
     struct edge_client *client;
-    struct timer timer;           /* one at a time: handshake, trunk and answer, linger; unarmed while RELAYING */
-    struct list_node waiting;     /* in relay->waiting while EXPECT_TRUNK */
+    struct timer timer;           /* one at a time: handshake, trunk and answer, linger; while RELAYING it runs when the
+                                     client does not take what is pending */
+    struct list_node waiting;     /* in relay->waiting while EXPECT_TRUNK; in a list of relay->handshakes while
+                                     EXPECT_HANDSHAKE and bytes have come */
     struct chain pending;         /* ciphertext that the transport did not take */
     struct chain input;           /* plaintext that came with the handshake, before the core's answer */
     struct chain output;          /* plaintext from the core that waits for the transport; within the window */
@@ -96,16 +100,46 @@ struct edge_client_extra {
     uint8_t attempts;             /* CONNECTs sent */
 };
 
+/* Whose handshake goes on next; one for each relay. */
+struct edge_handshakes {
+    struct list begun; /* of struct edge_client_extra: bytes have come since the last turn; the longest wait first */
+    struct list fresh; /* those of whom nothing has been looked at */
+    struct task run;   /* one turn, behind everything else of the batch */
+    struct timer wait; /* until one of `fresh` may begin */
+    uint64_t next_start_us; /* when that is */
+    uint64_t interval_us;   /* between starts; 0: no limit */
+};
+
+/* Finds clients that are idle for too long; one for each relay. */
+struct edge_idle {
+    struct timer timer;       /* until the next tick */
+    struct task sweep;        /* looks at some clients */
+    struct edge_client *next; /* whom it looks at next; NULL: nobody */
+    size_t looks_left;
+    uint32_t tick_ms; /* 0: clients may be idle for ever */
+    uint8_t tick;
+};
+
 /* CONNECTs sent at most, when cores answer that they did not process them. */
 #define EDGE_CLIENT_ATTEMPTS_MAX 3U
 
 /* Reads of one client in a row, before others get their turn. */
 #define EDGE_CLIENT_READS_PER_TURN 4U
 
-/* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory of the relay's slab. ERROR_NO_MEMORY, ERROR_TLS_INTERNAL
- * (nothing to dispose of then). */
-enum error_code edge_client_init(struct edge_client *client, struct relay *relay, size_t listener,
-                                 const struct address *peer, const struct address *local);
+/* `per_second`: handshakes that may begin; 0: any number. */
+void edge_handshakes_init(struct edge_handshakes *handshakes, uint32_t per_second);
+
+void edge_idle_init(struct edge_idle *idle, uint32_t timeout_ms);
+void edge_idle_start(struct edge_idle *idle);
+void edge_idle_dispose(struct edge_idle *idle);
+
+/* The client is about to be freed. */
+void edge_idle_forget(struct edge_idle *idle, const struct edge_client *client);
+
+/* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory of the relay's slab. ERROR_NO_MEMORY (nothing to dispose of
+ * then). */
+enum error_code edge_client_init(struct edge_client *client, size_t listener, const struct address *peer,
+                                 const struct address *local);
 
 /* The transport is open: the handshake may begin. */
 void edge_client_start(struct edge_client *client);
@@ -138,10 +172,17 @@ const char *edge_client_state_name(enum edge_client_state state);
 /* The relay's task: pumps every client in relay->due, or frees it if it is CLOSED. */
 void edge_client_run_due(struct task *task);
 
+/* The handshakes' task and timer. */
+void edge_client_run_handshakes(struct task *task);
+void edge_client_handshakes_due(struct timer *timer);
+
 /* Whose slab the client lives in. */
 struct relay *edge_client_relay(const struct edge_client *client);
 
-/* Between client.c, client_pump.c and client_extra.c. */
+/* Between the files of the client. */
+
+/* EXPECT_HANDSHAKE: there may be bytes to read, which are looked at when its turn comes. */
+void edge_client_handshake_later(struct edge_client *client);
 
 /* What the client has of them; 0 without an `extra`. */
 static inline bool edge_client_has_pending(const struct edge_client *client)
@@ -192,6 +233,9 @@ void edge_client_failed(struct edge_client *client, enum error_code error);
 
 /* The same, with an alert first: the failure is not TLS's own. */
 void edge_client_abort(struct edge_client *client, enum tls_alert alert, enum error_code error);
+
+/* RELAYING: nothing was said for too long. */
+void edge_client_idle_over(struct edge_client *client);
 
 /* Nothing is read from the client now, as its stream has no room or awaits its answer. */
 bool edge_client_reading_paused(struct edge_client *client);

@@ -42,6 +42,9 @@ enum error_code edge_client_flush(struct edge_client *client)
         return error != ERROR_NONE ? error : ERROR_NO_MEMORY;
     }
     extra->pending = left;
+    if (client->state == EDGE_CLIENT_RELAYING && relay->settings->stall_timeout_ms > 0 && !timer_armed(&extra->timer)) {
+        scheduler_arm(relay->scheduler, &extra->timer, relay->settings->stall_timeout_ms);
+    }
     return error;
 }
 
@@ -79,7 +82,9 @@ static bool edge_client_send(struct edge_client *client, const uint8_t *bytes, s
         edge_client_failed(client, error);
         return false;
     }
-    edge_client_relay(client)->counters.bytes_to_clients += length;
+    struct relay *relay = edge_client_relay(client);
+    relay->counters.bytes_to_clients += length;
+    client->tick = relay->idle.tick;
     edge_client_consume(client, length);
     return true;
 }
@@ -221,7 +226,9 @@ static void edge_client_on_data(struct tls_session *tls, const uint8_t *bytes, s
     if (client->input_half != EDGE_CLIENT_HALF_OPEN || client->failure != ERROR_NONE) {
         return;
     }
-    edge_client_relay(client)->counters.bytes_from_clients += length;
+    struct relay *relay = edge_client_relay(client);
+    relay->counters.bytes_from_clients += length;
+    client->tick = relay->idle.tick;
     if (client->state == EDGE_CLIENT_RELAYING && !edge_client_has_input(client)) {
         error = trunk_stream_write(&client->stream, bytes, length);
     } else {
@@ -325,8 +332,17 @@ static void edge_client_input_finished(struct edge_client *client)
 static void edge_client_receive(struct edge_client *client, uint8_t *bytes, size_t length)
 {
     bool was_pending = edge_client_has_pending(client);
+    enum error_code error = ERROR_NONE;
+    if (!tls_initialized(&client->tls)) {
+        struct relay *relay = edge_client_relay(client);
+        error = tls_init_server(&client->tls, relay->client_context, &relay->tls);
+        if (error != ERROR_NONE) {
+            edge_client_failed(client, error);
+            return;
+        }
+    }
     edge_client_gather(client);
-    enum error_code error = tls_receive(&client->tls, &edge_client_tls_events, bytes, length);
+    error = tls_receive(&client->tls, &edge_client_tls_events, bytes, length);
     enum error_code flushed = edge_client_flush(client);
     bool flushed_more = was_pending && !edge_client_has_pending(client);
     if (error == ERROR_NONE && client->failure != ERROR_NONE) {
@@ -376,7 +392,9 @@ void edge_client_pump_input(struct edge_client *client)
             edge_client_receive(client, edge_client_relay(client)->scratch.input, length);
         }
     }
-    if (edge_client_read_limit(client) > 0) {
+    if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
+        edge_client_handshake_later(client);
+    } else if (edge_client_read_limit(client) > 0) {
         edge_client_defer(client);
     }
 }

@@ -28,6 +28,7 @@ struct edge {
     struct address *cores; /* resolved, in the order of the settings */
     struct loop *loop;     /* the main thread's: signals, and posts of workers */
     struct process *process;
+    struct admission *admission; /* shared by the workers; NULL: nothing is limited */
     struct edge_worker **workers;
     uint32_t worker_count;
     uint32_t stopped_count;
@@ -210,6 +211,22 @@ static enum error_code edge_resolve_cores(struct edge *edge)
     return ERROR_NONE;
 }
 
+static enum error_code edge_make_admission(struct edge *edge)
+{
+    const struct edge_settings *settings = &edge->settings;
+    const struct admission_limits limits = {
+        .connections_per_address = settings->connections_per_address,
+        .connections_per_network = settings->connections_per_network,
+        .arrivals_per_address = settings->arrivals_per_address,
+        .arrivals_per_network = settings->arrivals_per_network,
+        .network_ip4_bits = settings->network_ip4_bits,
+        .network_ip6_bits = settings->network_ip6_bits,
+    };
+    uint64_t seed = 0;
+    clock_random(&seed, sizeof(seed));
+    return admission_new(&edge->admission, &limits, seed);
+}
+
 static enum error_code edge_make_workers(struct edge *edge)
 {
     const struct edge_settings *settings = &edge->settings;
@@ -220,6 +237,10 @@ static enum error_code edge_make_workers(struct edge *edge)
     }
     uint32_t identity = 0;
     clock_random(&identity, sizeof(identity));
+    enum error_code error = edge_make_admission(edge);
+    if (error != ERROR_NONE) {
+        return error;
+    }
     for (uint32_t i = 0; i < count; i++) {
         const struct edge_worker_settings worker = {
             .edge = settings,
@@ -230,11 +251,13 @@ static enum error_code edge_make_workers(struct edge *edge)
             .identity = identity,
             .sessions_max = (settings->sessions_max + count - 1) / count,
             .handshakes_max = (settings->handshakes_max + count - 1) / count,
+            .handshakes_per_second = (settings->handshakes_per_second + count - 1) / count,
+            .admission = edge->admission,
             .owner_loop = edge->loop,
             .stopped = edge_on_worker_stopped,
             .owner = edge,
         };
-        enum error_code error = edge_worker_new(&edge->workers[i], &worker);
+        error = edge_worker_new(&edge->workers[i], &worker);
         if (error != ERROR_NONE) {
             edge_complain("worker %u: %s", (unsigned)i, error_text(error));
             return error;
@@ -355,6 +378,8 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
     sum->sessions_truncated += worker->sessions_truncated;
     sum->sessions_client_lost += worker->sessions_client_lost;
     sum->sessions_trunk_lost += worker->sessions_trunk_lost;
+    sum->sessions_idle += worker->sessions_idle;
+    sum->sessions_stalled += worker->sessions_stalled;
     sum->sessions_forced += worker->sessions_forced;
     sum->bytes_from_clients += worker->bytes_from_clients;
     sum->bytes_to_clients += worker->bytes_to_clients;
@@ -372,6 +397,7 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("opened", sum.sessions_opened), LOG_INTEGER("ended", sum.sessions_ended),
         LOG_INTEGER("refused", sum.sessions_refused), LOG_INTEGER("truncated", sum.sessions_truncated),
         LOG_INTEGER("client_lost", sum.sessions_client_lost), LOG_INTEGER("trunk_lost", sum.sessions_trunk_lost),
+        LOG_INTEGER("idle", sum.sessions_idle), LOG_INTEGER("stalled", sum.sessions_stalled),
         LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
         LOG_INTEGER("bytes_out", sum.bytes_to_clients));
     return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;
@@ -383,6 +409,7 @@ static void edge_dispose(struct edge *edge)
         edge_worker_free(&edge->workers[i]);
     }
     memory_free(edge->workers);
+    admission_free(&edge->admission);
     process_free(&edge->process);
     loop_free(&edge->loop);
     memory_free(edge->cores);

@@ -103,7 +103,7 @@ static enum error_code relay_over_limit(struct relay *relay, const struct addres
     relay->counters.clients_over_limit++;
     if (log_counter_allow(&relay->log_limit, relay->scheduler->now_us, &suppressed)) {
         LOG(LOG_WARNING, "client-over-limit", LOG_TEXT("peer", address_format(peer, text)), LOG_TEXT("limit", limit),
-            LOG_INTEGER("clients", relay->client_count), LOG_INTEGER("handshakes", relay->handshakes),
+            LOG_INTEGER("clients", relay->client_count), LOG_INTEGER("handshakes", relay->handshake_count),
             LOG_INTEGER("suppressed", suppressed));
     }
     return ERROR_LIMIT;
@@ -118,20 +118,27 @@ enum error_code relay_admit(struct relay *relay, size_t listener, const struct a
     if (relay->client_count >= relay->sessions_max) {
         return relay_over_limit(relay, peer, "sessions-max");
     }
-    if (relay->handshakes >= relay->handshakes_max) {
+    if (relay->handshake_count >= relay->handshakes_max) {
         return relay_over_limit(relay, peer, "handshakes-max");
     }
-    struct edge_client *client = slab_alloc(&relay->client_slab);
-    if (client == NULL) {
-        return ERROR_NO_MEMORY;
+    struct address_compact compact;
+    address_pack(peer, &compact);
+    const char *limit = admission_arrive(relay->admission, &compact, relay->scheduler->now_us);
+    if (limit != NULL) {
+        return relay_over_limit(relay, peer, limit);
     }
-    enum error_code error = edge_client_init(client, relay, listener, peer, local);
+    struct edge_client *client = slab_alloc(&relay->client_slab);
+    enum error_code error = ERROR_NO_MEMORY;
+    if (client != NULL) {
+        error = edge_client_init(client, listener, peer, local);
+    }
     if (error != ERROR_NONE) {
+        admission_leave(relay->admission, &compact, relay->scheduler->now_us);
         slab_free(&relay->client_slab, client);
         return error;
     }
     relay->client_count++;
-    relay->handshakes++;
+    relay->handshake_count++;
     relay->counters.clients_accepted++;
     *result = client;
     return ERROR_NONE;
@@ -161,6 +168,7 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
         .scheduler = scheduler,
         .sessions_max = settings->sessions_max,
         .handshakes_max = settings->handshakes_max,
+        .admission = settings->admission,
         .worker = settings->worker,
         .edge_worker = settings->edge_worker,
     };
@@ -171,6 +179,8 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
     task_init(&relay->run_due, edge_client_run_due);
     task_init(&relay->settle, relay_settle);
     timer_init(&relay->drain, relay_drain_over);
+    edge_handshakes_init(&relay->handshakes, settings->handshakes_per_second);
+    edge_idle_init(&relay->idle, settings->edge->idle_timeout_ms);
     random_seed(&relay->random, settings->seed);
     slab_init(&relay->client_slab, "edge-client", sizeof(struct edge_client));
     slab_init(&relay->extra_slab, "edge-client-extra", sizeof(struct edge_client_extra));
@@ -190,6 +200,7 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
 
 enum error_code relay_start(struct relay *relay)
 {
+    edge_idle_start(&relay->idle);
     return pool_start(&relay->pool);
 }
 
@@ -205,7 +216,10 @@ void relay_dispose(struct relay *relay)
     pool_dispose(&relay->pool);
     scheduler_cancel(relay->scheduler, &relay->run_due);
     scheduler_cancel(relay->scheduler, &relay->settle);
+    scheduler_cancel(relay->scheduler, &relay->handshakes.run);
+    scheduler_disarm(relay->scheduler, &relay->handshakes.wait);
     scheduler_disarm(relay->scheduler, &relay->drain);
+    edge_idle_dispose(&relay->idle);
     slab_dispose(&relay->client_slab);
     slab_dispose(&relay->extra_slab);
     slab_group_dispose(&relay->tls);

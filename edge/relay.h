@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edge/admission.h"
+#include "edge/client.h"
 #include "edge/pool.h"
 #include "edge/settings.h"
 #include "mux/address.h"
@@ -58,15 +60,17 @@ struct relay_settings {
     struct tls_context *trunk_context;  /* client side, towards cores; a reference is taken */
     uint32_t sessions_max;              /* this worker's share of the process's limits; at least 1 */
     uint32_t handshakes_max;
-    uint32_t worker;      /* its number, for the log */
-    uint32_t edge_worker; /* announced on each trunk; not 0 */
-    uint64_t seed;        /* for the jitter of reconnections */
+    uint32_t handshakes_per_second; /* 0: any number */
+    struct admission *admission;    /* shared by the workers; must outlive the relay; NULL: nothing is limited */
+    uint32_t worker;                /* its number, for the log */
+    uint32_t edge_worker;           /* announced on each trunk; not 0 */
+    uint64_t seed;                  /* for the jitter of reconnections */
 };
 
 /* Totals since the start. Live numbers are relay->client_count and so on. */
 struct relay_counters {
     uint64_t clients_accepted;
-    uint64_t clients_over_limit; /* closed at once: sessions or handshakes were at their limit */
+    uint64_t clients_over_limit; /* closed at once: a limit of sessions, handshakes, its address or its network */
     uint64_t handshakes_completed;
     uint64_t handshakes_failed;    /* timeouts included */
     uint64_t sessions_opened;      /* the core accepted */
@@ -75,6 +79,8 @@ struct relay_counters {
     uint64_t sessions_truncated;   /* the client closed without close_notify */
     uint64_t sessions_client_lost; /* the client reset its connection, or broke TLS */
     uint64_t sessions_trunk_lost;  /* the stream was reset or its trunk lost */
+    uint64_t sessions_idle;        /* no byte either way for the idle timeout */
+    uint64_t sessions_stalled;     /* the client took no byte for the stall timeout */
     uint64_t sessions_forced;      /* reset because the drain timeout passed, or by a second signal */
     uint64_t opens_retried;        /* REFUSED_STREAM or GOAWAY: tried on another trunk */
     uint64_t bytes_from_clients;   /* plaintext */
@@ -101,8 +107,11 @@ struct relay {
     struct edge_client *due_first; /* clients to look after at the end of the batch, in order; NULL: none */
     struct edge_client *due_last;
     struct task run_due;
-    size_t client_count; /* in the slab */
-    size_t handshakes;   /* of them, clients that have not finished TLS */
+    size_t client_count;    /* in the slab */
+    size_t handshake_count; /* of them, clients that have not finished TLS */
+    struct edge_handshakes handshakes;
+    struct edge_idle idle;
+    struct admission *admission; /* of the process; NULL: nothing is limited */
     uint32_t sessions_max;
     uint32_t handshakes_max;
     uint32_t worker;
@@ -115,8 +124,9 @@ struct relay {
     struct log_counter log_limit;     /* clients over a limit */
     struct log_counter log_handshake; /* failed handshakes */
     struct log_counter log_refused;
-    struct log_counter log_failed; /* established clients that broke TLS */
-    struct log_counter log_trunk;  /* trunks that fail or are refused */
+    struct log_counter log_failed;  /* established clients that broke TLS */
+    struct log_counter log_timeout; /* sessions that were idle or stalled */
+    struct log_counter log_trunk;   /* trunks that fail or are refused */
 };
 
 /* ERROR_NO_MEMORY, ERROR_CONFIGURATION (a core without a host name). The scheduler must outlive the relay. */

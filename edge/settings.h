@@ -63,6 +63,13 @@ struct edge_settings {
     uint32_t workers; /* 0: one per CPU */
     uint32_t sessions_max;
     uint32_t handshakes_max;
+    uint32_t handshakes_per_second; /* 0: any number; and so on */
+    uint32_t connections_per_address;
+    uint32_t connections_per_network;
+    uint32_t arrivals_per_address; /* per second */
+    uint32_t arrivals_per_network;
+    uint32_t network_ip4_bits;
+    uint32_t network_ip6_bits;
     uint32_t sessions_per_trunk;
     uint32_t trunk_opens_max;
     uint32_t stream_window_bytes;
@@ -71,6 +78,8 @@ struct edge_settings {
     uint32_t handshake_timeout_ms;
     uint32_t open_timeout_ms;
     uint32_t linger_timeout_ms;
+    uint32_t idle_timeout_ms;  /* 0: never */
+    uint32_t stall_timeout_ms; /* 0: never */
     uint32_t drain_timeout_ms;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;

@@ -26,7 +26,9 @@ struct edge_worker_settings {
     uint32_t identity; /* random, the same for all workers of the process */
     uint32_t sessions_max;
     uint32_t handshakes_max;
-    struct loop *owner_loop; /* where `stopped` runs */
+    uint32_t handshakes_per_second; /* 0: any number */
+    struct admission *admission;    /* of the process; outlives the worker */
+    struct loop *owner_loop;        /* where `stopped` runs */
     void (*stopped)(void *owner, struct edge_worker *worker);
     void *owner;
 };

@@ -27,6 +27,9 @@
 #define TIMEOUT_OPEN_MS          10000U   /* from there to the core's answer, waiting for a trunk included */
 #define TIMEOUT_CLIENT_IDLE_S    120U /* TCP keep-alive: a client that vanished is noticed after this and 4 probes */
 #define TIMEOUT_CLIENT_PROBE_S   30U
+#define TIMEOUT_STALL_MS         120000U /* a client takes no byte of what waits for it */
+#define LIMIT_NETWORK_IP4_BITS   24U
+#define LIMIT_NETWORK_IP6_BITS   48U
 #define TIMEOUT_LINGER_MS        5000U /* after both directions have ended, for the client's FIN */
 #define TIMEOUT_RECONNECT_MIN_MS 100U  /* first wait; doubled with jitter up to the maximum */
 #define TIMEOUT_RECONNECT_MAX_MS 10000U

@@ -14,6 +14,7 @@ void scheduler_init(struct scheduler *scheduler, uint64_t now_us)
 {
     timers_init(&scheduler->timers, now_us / US_PER_MS);
     list_init(&scheduler->tasks);
+    list_init(&scheduler->background);
     scheduler->now_us = now_us;
 }
 
@@ -27,6 +28,13 @@ void scheduler_defer(struct scheduler *scheduler, struct task *task)
 {
     if (!list_node_linked(&task->node)) {
         list_append(&scheduler->tasks, &task->node);
+    }
+}
+
+void scheduler_defer_background(struct scheduler *scheduler, struct task *task)
+{
+    if (!list_node_linked(&task->node)) {
+        list_append(&scheduler->background, &task->node);
     }
 }
 
@@ -70,6 +78,7 @@ void scheduler_run_tasks(struct scheduler *scheduler)
     struct list batch;
     list_init(&batch);
     list_splice(&batch, &scheduler->tasks);
+    list_splice(&batch, &scheduler->background);
     struct list_node *node;
     while ((node = list_first(&batch)) != NULL) {
         struct task *task = container_of(node, struct task, node);
@@ -80,7 +89,7 @@ void scheduler_run_tasks(struct scheduler *scheduler)
 
 int scheduler_wait_ms(const struct scheduler *scheduler)
 {
-    if (!list_empty(&scheduler->tasks)) {
+    if (!list_empty(&scheduler->tasks) || !list_empty(&scheduler->background)) {
         return 0;
     }
     uint64_t next_ms = timers_next(&scheduler->timers);

@@ -23,7 +23,8 @@ struct task {
 struct scheduler {
     struct timers timers;
     struct list tasks;
-    uint64_t now_us; /* monotonic, microseconds; constant within a batch */
+    struct list background; /* tasks that run behind all others of their batch */
+    uint64_t now_us;        /* monotonic, microseconds; constant within a batch */
 };
 
 void scheduler_init(struct scheduler *scheduler, uint64_t now_us);
@@ -33,6 +34,10 @@ void task_init(struct task *task, task_fn *run);
 /* Runs the task at the end of this batch; no effect when it is deferred already. A task deferred while tasks run
  * waits for the next batch, which then starts without waiting for I/O. */
 void scheduler_defer(struct scheduler *scheduler, struct task *task);
+
+/* The same for work that may wait: it runs behind all that was deferred otherwise. Whoever does a little, and defers
+ * itself again, lets everything else go first. */
+void scheduler_defer_background(struct scheduler *scheduler, struct task *task);
 
 /* No effect on a task that is not deferred. */
 void scheduler_cancel(struct scheduler *scheduler, struct task *task);

@@ -63,6 +63,12 @@ struct tls_session {
     struct tls_backend *backend; /* NULL when disposed */
 };
 
+/* False when zeroed or disposed of. */
+static inline bool tls_initialized(const struct tls_session *tls)
+{
+    return tls->backend != NULL;
+}
+
 enum tls_client_auth { TLS_CLIENT_AUTH_NONE, TLS_CLIENT_AUTH_OPTIONAL, TLS_CLIENT_AUTH_REQUIRED };
 
 struct tls_certificate_files {

@@ -176,6 +176,7 @@ static void edge_settings_fill(struct edge_settings *edge, const struct sim_sett
         .handshake_timeout_ms = TIMEOUT_HANDSHAKE_MS,
         .open_timeout_ms = TIMEOUT_OPEN_MS,
         .linger_timeout_ms = TIMEOUT_LINGER_MS,
+        .stall_timeout_ms = TIMEOUT_STALL_MS,
         .drain_timeout_ms = TIMEOUT_DRAIN_MS,
         .ping_interval_ms = TIMEOUT_PING_INTERVAL_MS,
         .ping_timeout_ms = TIMEOUT_PING_ANSWER_MS,
@@ -580,9 +581,9 @@ void sim_world_expect_idle(struct sim_world *world)
     sim_world_run(world, (TIMEOUT_PING_INTERVAL_MS + TIMEOUT_PING_ANSWER_MS + TIMEOUT_LINGER_MS) * 1000U);
     for (size_t i = 0; i < world->settings.edges; i++) {
         const struct relay *relay = &world->edges[i].relay;
-        if (relay->client_count != 0 || relay->handshakes != 0) {
+        if (relay->client_count != 0 || relay->handshake_count != 0) {
             sim_fail(&world->net, "edge %zu: %zu clients and %zu handshakes are left", i, relay->client_count,
-                     relay->handshakes);
+                     relay->handshake_count);
         }
     }
     for (size_t i = 0; i < world->settings.cores; i++) {
@@ -717,7 +718,7 @@ static void edge_end(struct sim_world *world, struct sim_edge *edge)
         return;
     }
     expect_zero(world, "clients of an edge", edge->relay.client_count);
-    expect_zero(world, "handshakes of an edge", edge->relay.handshakes);
+    expect_zero(world, "handshakes of an edge", edge->relay.handshake_count);
     expect_zero(world, "client objects of an edge", edge->relay.client_slab.objects);
     expect_zero(world, "links of an edge", edge->relay.pool.links);
     relay_dispose(&edge->relay);

@@ -30,7 +30,7 @@ static int teardown(void **state)
     (void)state;
     fixture_dispose(&fixture);
     assert_int_equal(fixture.relay.client_count, 0);
-    assert_int_equal(fixture.relay.handshakes, 0);
+    assert_int_equal(fixture.relay.handshake_count, 0);
     assert_int_equal(fixture.relay.client_slab.objects, 0);
     assert_int_equal(fixture.relay.pool.links, 0);
     assert_int_equal(fixture.scheduler.timers.armed, 0);
@@ -506,9 +506,9 @@ static void a_silent_client_is_closed_in_time(void **state)
     start();
     struct fixture_client *client = fixture_connect_raw(&fixture);
     fixture_wait(&fixture, TIMEOUT_HANDSHAKE_MS - 10);
-    assert_int_equal(fixture.relay.handshakes, 1);
+    assert_int_equal(fixture.relay.handshake_count, 1);
     fixture_wait(&fixture, 20 + TIMEOUT_LINGER_MS);
-    assert_int_equal(fixture.relay.handshakes, 0);
+    assert_int_equal(fixture.relay.handshake_count, 0);
     assert_int_equal(fixture.relay.client_count, 0);
     assert_int_equal(fixture.relay.counters.handshakes_failed, 1);
     assert_true(client->finished || client->reset);
@@ -535,7 +535,7 @@ static void a_client_that_speaks_no_tls_is_sent_away(void **state)
     fixture_client_send_raw(client, "GET / HTTP/1.0\r\n\r\n", 18);
     fixture_pump(&fixture);
     assert_int_equal(fixture.relay.counters.handshakes_failed, 1);
-    assert_int_equal(fixture.relay.handshakes, 0);
+    assert_int_equal(fixture.relay.handshake_count, 0);
     assert_true(client->finished);
     fixture_client_finish(client);
     fixture_pump(&fixture);

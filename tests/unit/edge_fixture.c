@@ -585,6 +585,7 @@ void fixture_prepare(struct fixture *fixture)
         .handshake_timeout_ms = TIMEOUT_HANDSHAKE_MS,
         .open_timeout_ms = TIMEOUT_OPEN_MS,
         .linger_timeout_ms = TIMEOUT_LINGER_MS,
+        .stall_timeout_ms = TIMEOUT_STALL_MS,
         .drain_timeout_ms = TIMEOUT_DRAIN_MS,
         .ping_interval_ms = TIMEOUT_PING_INTERVAL_MS,
         .ping_timeout_ms = TIMEOUT_PING_ANSWER_MS,
@@ -602,6 +603,8 @@ enum error_code fixture_start(struct fixture *fixture)
         .trunk_context = trunk_context,
         .sessions_max = fixture->settings.sessions_max,
         .handshakes_max = fixture->settings.handshakes_max,
+        .handshakes_per_second = fixture->settings.handshakes_per_second,
+        .admission = fixture->admission,
         .edge_worker = 7,
         .seed = 1,
     };

@@ -93,6 +93,7 @@ enum fixture_answer {
 struct fixture {
     struct scheduler scheduler;
     struct edge_settings settings;
+    struct admission *admission; /* NULL: none; the test's */
     struct edge_listen_settings listens[1];
     struct edge_core_settings cores[FIXTURE_CORES_MAX];
     struct edge_route_settings routes[2];

@@ -1,0 +1,274 @@
+/* Limits that clients meet: turns of handshakes, limits of addresses, clients that are idle or take nothing. */
+#include "tests/unit/edge_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mux/limits.h"
+#include "mux/memory.h"
+
+static struct fixture fixture;
+static uint8_t pattern[400000];
+
+static int setup(void **state)
+{
+    (void)state;
+    fixture_prepare(&fixture);
+    for (size_t i = 0; i < sizeof(pattern); i++) {
+        pattern[i] = (uint8_t)(i * 7 + i / 251);
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_dispose(&fixture);
+    assert_int_equal(fixture.relay.client_count, 0);
+    assert_int_equal(fixture.relay.handshake_count, 0);
+    assert_int_equal(fixture.relay.client_slab.objects, 0);
+    assert_int_equal(fixture.scheduler.timers.armed, 0);
+    assert_true(list_empty(&fixture.scheduler.tasks));
+    assert_true(list_empty(&fixture.scheduler.background));
+    assert_int_equal(admission_entries(fixture.admission), 0);
+    admission_free(&fixture.admission);
+    return 0;
+}
+
+static void start(void)
+{
+    assert_int_equal(fixture_start(&fixture), ERROR_NONE);
+}
+
+static struct fixture_client *connect_one(void)
+{
+    struct fixture_client *client = fixture_connect(&fixture, "localhost");
+    fixture_pump(&fixture);
+    return client;
+}
+
+static unsigned established_count(void)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < fixture.client_count; i++) {
+        count += fixture.clients[i].established;
+    }
+    return count;
+}
+
+/* ---- handshakes ---- */
+
+static void one_handshake_is_looked_at_in_a_batch(void **state)
+{
+    (void)state;
+    start();
+    connect_one();
+    for (unsigned i = 0; i < 10; i++) {
+        fixture_connect(&fixture, "localhost");
+    }
+    /* Ten ClientHellos are there: of those who sent them one in each batch gets TLS. */
+    for (unsigned batch = 0; batch < 10; batch++) {
+        scheduler_run_tasks(&fixture.scheduler);
+        unsigned begun = 0;
+        for (struct edge_client *client = NULL; (client = slab_next(&fixture.relay.client_slab, client)) != NULL;) {
+            begun += tls_initialized(&client->tls);
+        }
+        assert_in_range(begun, 1 + batch, 2 + batch);
+        if (scheduler_wait_ms(&fixture.scheduler) != 0) {
+            break;
+        }
+    }
+    fixture_pump(&fixture);
+    assert_int_equal(established_count(), 11);
+}
+
+static void who_says_nothing_has_no_tls(void **state)
+{
+    (void)state;
+    start();
+    struct fixture_client *client = fixture_connect_raw(&fixture);
+    fixture_pump(&fixture);
+    assert_false(tls_initialized(&((struct edge_client *)slab_next(&fixture.relay.client_slab, NULL))->tls));
+    fixture_client_send_raw(client, "\x16", 1);
+    fixture_pump(&fixture);
+    assert_true(tls_initialized(&((struct edge_client *)slab_next(&fixture.relay.client_slab, NULL))->tls));
+    fixture_client_reset(client);
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.client_count, 0);
+}
+
+static void handshakes_begin_at_their_rate(void **state)
+{
+    (void)state;
+    fixture.settings.handshakes_per_second = 10;
+    start();
+    for (unsigned i = 0; i < 20; i++) {
+        fixture_connect(&fixture, "localhost");
+    }
+    fixture_pump(&fixture);
+    unsigned at_once = established_count();
+    assert_in_range(at_once, 1, 2);
+    fixture_wait(&fixture, 1000);
+    assert_in_range(established_count(), at_once + 9, at_once + 11);
+    fixture_wait(&fixture, 1000);
+    assert_int_equal(established_count(), 20);
+}
+
+static void whoever_waits_too_long_for_its_turn_is_closed(void **state)
+{
+    (void)state;
+    fixture.settings.handshakes_per_second = 1;
+    fixture.settings.handshake_timeout_ms = 2500;
+    start();
+    for (unsigned i = 0; i < 10; i++) {
+        fixture_connect(&fixture, "localhost");
+    }
+    fixture_wait(&fixture, 3000);
+    assert_in_range(established_count(), 3, 4);
+    assert_int_equal(fixture.relay.counters.handshakes_completed, established_count());
+    assert_int_equal(fixture.relay.counters.handshakes_failed, 10 - established_count());
+    assert_int_equal(fixture.relay.handshake_count, 0);
+}
+
+/* ---- addresses ---- */
+
+static void connections_of_an_address_are_limited_and_come_back(void **state)
+{
+    const struct admission_limits limits = {
+        .connections_per_address = 2, .network_ip4_bits = 24, .network_ip6_bits = 48};
+    (void)state;
+    assert_int_equal(admission_new(&fixture.admission, &limits, 1), ERROR_NONE);
+    start();
+    connect_one();
+    connect_one();
+    assert_true(fixture_connect_raw(&fixture)->refused);
+    assert_int_equal(fixture.relay.counters.clients_over_limit, 1);
+    fixture_client_reset(&fixture.clients[0]);
+    fixture_pump(&fixture);
+    fixture_wait(&fixture, 1000);
+    assert_true(connect_one()->established);
+    memory_fail_at(1); /* the client's own memory */
+    struct fixture_client *client = fixture_connect_raw(&fixture);
+    memory_fail_at(0);
+    assert_true(client->refused);
+    for (size_t i = 0; i < fixture.client_count; i++) {
+        fixture_client_reset(&fixture.clients[i]);
+    }
+    fixture_wait(&fixture, 1000);
+}
+
+/* ---- idle ---- */
+
+static void who_says_nothing_is_reset_after_the_idle_timeout(void **state)
+{
+    (void)state;
+    fixture.settings.idle_timeout_ms = 16000;
+    start();
+    struct fixture_client *silent = connect_one();
+    struct fixture_client *speaker = connect_one();
+    struct fixture_client *hearer = connect_one();
+    for (unsigned second = 0; second < 60; second++) {
+        bool over = fixture.relay.counters.sessions_idle > 0;
+        assert_true(second > 15 || !over);
+        assert_true(second < 19 || over);
+        fixture_client_send(speaker, "x", 1);
+        fixture_stream_send(fixture_stream(&fixture, 2), "y", 1);
+        fixture_wait(&fixture, 1000);
+    }
+    assert_int_equal(fixture.relay.counters.sessions_idle, 1);
+    assert_int_equal(silent->error, ERROR_TLS_ALERT);
+    assert_true(fixture_stream(&fixture, 0)->closed);
+    assert_int_equal(fixture_stream(&fixture, 1)->received.length, 60);
+    assert_int_equal(hearer->received.length, 60);
+    fixture_wait(&fixture, 20000);
+    assert_int_equal(fixture.relay.counters.sessions_idle, 3);
+    assert_int_equal(fixture.relay.client_count, 0);
+}
+
+static void clients_may_come_and_go_while_idle_ones_are_looked_for(void **state)
+{
+    (void)state;
+    fixture.settings.idle_timeout_ms = 160;
+    start();
+    for (unsigned round = 0; round < 30; round++) {
+        struct fixture_client *client = connect_one();
+        scheduler_advance(&fixture.scheduler, fixture.scheduler.now_us + 10000);
+        if (round % 3 == 0) {
+            fixture_client_reset(client);
+        }
+        fixture_pump(&fixture);
+    }
+    fixture_wait(&fixture, 400);
+    assert_int_equal(fixture.relay.client_count, 0);
+    assert_int_equal(fixture.relay.counters.sessions_idle + fixture.relay.counters.sessions_client_lost, 30);
+}
+
+/* ---- stalled ---- */
+
+static void who_takes_nothing_is_reset_after_the_stall_timeout(void **state)
+{
+    (void)state;
+    start();
+    struct fixture_client *stalled = connect_one();
+    struct fixture_client *slow = connect_one();
+    struct fixture_client *idle = connect_one();
+    stalled->stalled = true;
+    slow->stalled = true;
+    fixture_stream_send(fixture_stream(&fixture, 0), pattern, 200000);
+    fixture_stream_send(fixture_stream(&fixture, 1), pattern, 200000);
+    fixture_pump(&fixture);
+    fixture_wait(&fixture, TIMEOUT_STALL_MS - 1000);
+    slow->stalled = false;
+    fixture_pump(&fixture); /* takes all there is, */
+    slow->stalled = true;
+    fixture_stream_send(fixture_stream(&fixture, 1), pattern + 200000, 200000);
+    fixture_wait(&fixture, 2000); /* and has its time again. */
+    assert_int_equal(fixture.relay.counters.sessions_stalled, 1);
+    assert_true(stalled->wire->reset);
+    assert_true(fixture_stream(&fixture, 0)->closed);
+    assert_int_equal(fixture_stream(&fixture, 0)->detail, TRUNK_CODE_CONNECT_ERROR);
+    assert_false(fixture_stream(&fixture, 1)->closed);
+    slow->stalled = false;
+    fixture_pump(&fixture);
+    assert_int_equal(slow->received.length, 400000);
+    assert_memory_equal(slow->received.bytes, pattern, 400000);
+    fixture_wait(&fixture, 2 * (uint64_t)TIMEOUT_STALL_MS);
+    assert_int_equal(fixture.relay.counters.sessions_stalled, 1);
+    assert_int_equal(fixture.relay.client_count, 2);
+    (void)idle;
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    log_configure(LOG_ERROR, LOG_FORMAT_TEXT);
+    return fixture_global_init() ? 0 : -1;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    fixture_global_dispose();
+    return 0;
+}
+
+#define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(one_handshake_is_looked_at_in_a_batch),
+        TEST(who_says_nothing_has_no_tls),
+        TEST(handshakes_begin_at_their_rate),
+        TEST(whoever_waits_too_long_for_its_turn_is_closed),
+        TEST(connections_of_an_address_are_limited_and_come_back),
+        TEST(who_says_nothing_is_reset_after_the_idle_timeout),
+        TEST(clients_may_come_and_go_while_idle_ones_are_looked_for),
+        TEST(who_takes_nothing_is_reset_after_the_stall_timeout),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
