@@ -1,5 +1,6 @@
 """What the benchmarks share: processes and what they cost, the load generator, tables. Ends whatever it has started."""
 
+import ctypes
 import json
 import os
 import pathlib
@@ -13,8 +14,15 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("TRUNKLINE_BIN", ROOT / "build" / "bin"))
-TICKS = os.sysconf("SC_CLK_TCK")
 FILES_SPARE = 400  # of each process: listeners, logs, libraries, trunks
+STOP_SECONDS = 3   # that all programs together have to end by themselves
+KILL_SECONDS = 60  # that the system has to close what killed programs held: a million sockets take a while
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+CPU_CLOCK = 2      # of a whole process, as clock_getcpuclockid(3) makes it of a process id
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+LIBC = ctypes.CDLL(None)
+BENCH = os.getpid()
 
 
 class Failure(Exception):
@@ -46,6 +54,21 @@ def children(pid):
     return found
 
 
+def send(pid, number):
+    """A signal, to a process that may be gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def die_with_bench():
+    """In a new process: it is killed when the benchmark is, even by a signal that the benchmark cannot see."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != BENCH:
+        os._exit(1)  # it was killed before the line above
+
+
 class Program:
     """A program under test, with all of its processes. Its output goes to NAME.out and NAME.log."""
 
@@ -55,7 +78,7 @@ class Program:
         self.out = bench.directory / f"{name}.out"
         with open(self.log, "wb") as log, open(self.out, "wb") as out:
             self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=log, start_new_session=True)
+                                            stderr=log, start_new_session=True, preexec_fn=die_with_bench)
         bench.programs.append(self)
 
     def fail(self, text):
@@ -103,14 +126,15 @@ class Program:
         return anonymous, total
 
     def cpu_seconds(self):
-        ticks = 0
+        """To the nanosecond, threads that have ended included; /proc/PID/stat counts in hundredths of a second, which
+        is more than an edge with few clients uses between two looks."""
+        seconds = 0.0
         for pid in children(self.process.pid):
             try:
-                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-                ticks += int(fields[11]) + int(fields[12])
-            except (FileNotFoundError, ProcessLookupError):
+                seconds += time.clock_gettime(~pid << 3 | CPU_CLOCK)
+            except OSError:
                 pass
-        return ticks / TICKS
+        return seconds
 
     def sockets(self):
         count = 0
@@ -125,19 +149,6 @@ class Program:
                 pass
         return count
 
-    def stop(self):
-        if self.process.poll() is not None:
-            return
-        try:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(3)
-        except (subprocess.TimeoutExpired, ProcessLookupError):
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self.process.wait()
-
 
 class Load(Program):
     """trunkline-load, which waits for go() when all its clients are open."""
@@ -149,10 +160,22 @@ class Load(Program):
         super().__init__(bench, name, BIN / "trunkline-load", "--connect", address, "--server-name", "localhost",
                          "--ca", bench.pki / "ca.crt", "--json", self.json, *waiting, *options)
 
+    def is_ready(self):
+        if self.process.poll() is not None:
+            self.fail(f"has ended with status {self.process.returncode}")
+        return self.ready.exists() and self.ready.stat().st_size > 0
+
     def wait_ready(self, seconds=300):
-        self.wait_until(lambda: self.ready.exists() and self.ready.stat().st_size > 0, "have its clients open", seconds)
+        self.wait_until(self.is_ready, "have its clients open", seconds)
+
+    def freeze(self):
+        """Stops its processes, whose clients rest: each looks 50 times a second whether there is something to do."""
+        for pid in children(self.process.pid):
+            send(pid, signal.SIGSTOP)
 
     def go(self):
+        for pid in children(self.process.pid):
+            send(pid, signal.SIGCONT)
         pathlib.Path(f"{self.ready}.go").touch()
 
     def finish(self, seconds=300, allowed=(0,)):
@@ -170,6 +193,7 @@ class Bench:
     """A directory for what a benchmark writes, a development PKI, and the programs that run."""
 
     def __init__(self):
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.programs = []
         self.files = files_limit()
         self.scratch = tempfile.TemporaryDirectory(prefix="trunkline-bench.")
@@ -189,9 +213,40 @@ class Bench:
         self.scratch.cleanup()
 
     def stop_all(self):
-        for program in reversed(self.programs):
-            program.stop()
-        self.programs.clear()
+        """Ends all that runs, and what that has started: all are told at once and have one deadline together, then
+        what is left is killed. Nothing interrupts it."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            if not self.end_all(signal.SIGTERM, STOP_SECONDS) and not self.end_all(signal.SIGKILL, KILL_SECONDS):
+                print(f"bench: processes that do not end: {self.living()}", file=sys.stderr)
+            self.programs.clear()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def end_all(self, number, seconds):
+        """True when nothing is left."""
+        for pid in self.living():
+            send(pid, number)
+            send(pid, signal.SIGCONT)  # one that is frozen would not see the other
+        end = time.monotonic() + seconds
+        # Twice: one that changes its parent while they are looked for may be missed once.
+        while self.living() or self.living():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def living(self):
+        """Ids of all processes below this one, which adopts those whose parent has ended. Reaps the dead."""
+        own = {program.process.pid for program in self.programs if program.process.poll() is None}
+        found = children(os.getpid())[1:]
+        for pid in found:
+            if pid not in own:
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass  # it belongs to a program, which takes note of its end
+        return [pid for pid in found if os.path.exists(f"/proc/{pid}")]
 
     def core(self, *options, name="core"):
         program = Program(self, name, BIN / "trunkline-core", "--listen", "127.0.0.1:0", "--certificate",
@@ -236,10 +291,9 @@ def table(headings, rows):
 
 def main(run):
     """Runs a benchmark; a failure is one message and status 1, and nothing is left running."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in ENDING:
+        signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     try:
         sys.exit(run())
     except Failure as failure:
         sys.exit(f"bench: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -27,6 +27,10 @@ import common
 
 CORE_SOCKETS_MAX = 256
 MEMORY_SPARE_KB = 524288   # that others shall keep
+FILES_EACH = 2.1           # of the whole system, for one session: both ends of a connection, and a little
+PROGRESS_SECONDS = 15
+STALL_SECONDS = 120        # without one more session open
+CLOSE_SECONDS = 900
 
 
 def number(name, text):
@@ -68,26 +72,43 @@ def meminfo():
     return {"slab_kb": values["Slab"], "available_kb": values["MemAvailable"]}
 
 
-def sockstat_kb():
-    """Buffers of TCP sockets."""
+def sockstat(name):
+    """A figure of TCP: "inuse" sockets, or "mem", the pages of their buffers."""
     for line in pathlib.Path("/proc/net/sockstat").read_text().splitlines():
         if line.startswith("TCP:"):
             words = line.split()
-            return int(words[words.index("mem") + 1]) * 4
+            return int(words[words.index(name) + 1])
     return 0
 
 
+def check_files(sessions):
+    most = int(pathlib.Path("/proc/sys/fs/file-max").read_text())
+    if sessions * FILES_EACH > most:
+        raise common.Failure(f"{sessions:,} sessions need {sessions * FILES_EACH:,.0f} open files in all, the system "
+                             f"allows {most:,}: raise fs.file-max, or give fewer --sessions")
+
+
+def say(text):
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def share(number, index, count):
+    """Part `index` of a number that is divided evenly among `count`; never less when the number is larger."""
+    return number // count + (index < number % count)
+
+
 class Fleet:
-    """One core, the edges, and a load generator per edge and stage."""
+    """One core, the edges, and a load generator per edge and stage. Load generators whose clients rest are frozen: 200
+    of them would take half a CPU for looking whether there is something to do."""
 
     def __init__(self, bench, options):
         self.bench = bench
         self.options = options
         self.capacity = min(options["per-edge"], bench.files - common.FILES_SPARE)
         self.loads = []
+        self.load_count = 0
         self.edges = []
         self.addresses = []
-        self.room = []  # clients that each edge can still take
         self.sessions = 0
 
     def start(self):
@@ -98,11 +119,11 @@ class Fleet:
                                                  name=f"edge-{i}")
             self.edges.append(edge)
             self.addresses.append(edge_address)
-            self.room.append(self.capacity)
         # A few clients each, so that what is loaded once is not taken for the sessions'.
-        for i, edge_address in enumerate(self.addresses):
-            common.Load(self.bench, f"warm-{i}", edge_address, "--clients", "20", "--duration", "0",
-                        wait=False).finish()
+        warm = [common.Load(self.bench, f"warm-{i}", edge_address, "--clients", "20", "--rate", "50", "--duration", "0",
+                            wait=False) for i, edge_address in enumerate(self.addresses)]
+        for load in warm:
+            load.finish(allowed=(0, 4))
 
     def check_memory(self, before, now):
         """Would the sessions that are missing fit? Judged by what those that are open have taken."""
@@ -114,33 +135,56 @@ class Fleet:
                                  "left: give fewer --sessions")
 
     def open_to(self, sessions):
-        """Fills the edges one after the other; the loads of a stage share the rate."""
-        parts = []
+        """Opens what is missing, spread evenly over the edges; the loads of a stage share the rate."""
+        count = len(self.edges)
         missing = sessions - self.sessions
-        for i, room in enumerate(self.room):
-            clients = min(room, missing)
-            if clients > 0:
-                parts.append((i, clients))
-                self.room[i] -= clients
-                missing -= clients
         begun = []
-        for i, clients in parts:
-            name = f"load-{len(self.loads) + len(begun)}"
-            # Each edge has addresses of its own: ports are counted for each pair of addresses.
-            first = 1 + i * 4
-            sources = f"127.77.{first // 256}.{first % 256}"
-            rate = max(1, self.options["rate"] * clients // (sessions - self.sessions))
-            active = max(1, clients * self.options["active"] // 100)
-            load = common.Load(self.bench, name, self.addresses[i], "--clients", clients, "--rate", rate,
-                               "--opening", max(20, 400 // len(parts)), "--timeout", "30",
-                               "--source-addresses", sources,
-                               "--messages-per-second", active, "--duration", self.options["seconds"], "--random")
-            load.clients = clients
-            begun.append(load)
+        for i in range(count):
+            clients = share(sessions, i, count) - share(self.sessions, i, count)
+            if clients > 0:
+                begun.append(self.load(i, clients, missing))
+        self.wait_open(begun, missing)
         self.loads += begun
-        for load in begun:
-            load.wait_ready(900)
         self.sessions = sessions
+
+    def load(self, edge, clients, missing):
+        self.load_count += 1
+        # Each edge has addresses of its own: ports are counted for each pair of addresses.
+        first = 1 + edge * 4
+        return common.Load(self.bench, f"load-{self.load_count}", self.addresses[edge], "--clients", clients, "--rate",
+                           max(1, self.options["rate"] * clients // missing), "--opening",
+                           max(20, 400 // len(self.edges)), "--timeout", "30", "--source-addresses",
+                           f"127.77.{first // 256}.{first % 256}", "--messages-per-second",
+                           max(1, clients * self.options["active"] // 100), "--duration", self.options["seconds"],
+                           "--random")
+
+    def wait_open(self, loads, missing):
+        """Until all clients of the loads are open. It takes as long as it takes, but one must follow the other."""
+        waiting = list(loads)
+        begun = moved = said = time.monotonic()
+        before = most = sockstat("inuse")
+        while waiting:
+            time.sleep(0.1)
+            for load in [load for load in waiting if load.is_ready()]:
+                load.freeze()
+                waiting.remove(load)
+            self.check_alive()
+            now = time.monotonic()
+            sockets = sockstat("inuse")
+            if sockets > most:
+                most, moved = sockets, now
+            if now - moved > STALL_SECONDS:
+                raise common.Failure(f"no session more is open after {STALL_SECONDS} s: {len(waiting)} load generators "
+                                     "still wait for clients")
+            if now - said > PROGRESS_SECONDS:
+                said = now
+                say(f"about {min(missing, (sockets - before) // 2):,} of {missing:,} more sessions after "
+                    f"{now - begun:.0f} s")
+
+    def check_alive(self):
+        for program in [self.core] + self.edges:
+            if program.process.poll() is not None:
+                program.fail(f"has ended with status {program.process.returncode}")
 
     def costs(self):
         """Now, for the table: kB and seconds."""
@@ -154,7 +198,7 @@ class Fleet:
             "loads_kb": sum(one[1] for one in loads),
             "core_cpu": self.core.cpu_seconds(), "edges_cpu": sum(edge.cpu_seconds() for edge in self.edges),
             "loads_cpu": sum(load.cpu_seconds() for load in self.loads),
-            "core_sockets": self.core.sockets(), "sockstat_kb": sockstat_kb(), **meminfo(),
+            "core_sockets": self.core.sockets(), "sockstat_kb": sockstat("mem") * 4, **meminfo(),
         }
 
     def cpu(self):
@@ -173,7 +217,8 @@ class Fleet:
         after = self.cpu()
         seconds = time.monotonic() - begun
         core_sockets = self.core.sockets()
-        figures = [load.finish(900) for load in self.loads]
+        # What went wrong is told with the figures, at the end.
+        figures = [load.finish(CLOSE_SECONDS, allowed=(0, 1, 4)) for load in self.loads]
         sent = sum(one["messages"]["sent"] - one["clients"] for one in figures)
         messages = sent * seconds / self.options["seconds"]
         return {
@@ -185,11 +230,12 @@ class Fleet:
             "faults": sum(one["messages"][name] for one in figures
                           for name in ("missing", "repeated", "altered", "broken_streams", "unanswered", "unsent")),
             "failed": sum(one["failed"] for one in figures),
+            "late_loads": sum(one["bottleneck"] for one in figures),
             "core_sockets": core_sockets,
         }
 
 
-def report(stages, traffic, options):
+def report_stages(stages):
     rows = []
     for before, stage in zip(stages, stages[1:]):
         grown = stage["sessions"] - before["sessions"]
@@ -205,42 +251,69 @@ def report(stages, traffic, options):
                      f"{(stage['core_cpu'] - before['core_cpu']) / grown * 1e6:,.0f}", str(stage["core_sockets"])])
     common.table(["sessions", "edges MB", "B each", "core MB", "B each", "load MB", "slab MB", "B each",
                   "TCP buffers MB", "edge us/open", "core us/open", "core sockets"], rows)
+
+
+def report_traffic(traffic, options):
     print(f"\n  {traffic['messages']:,} messages in {traffic['seconds']:.0f} s through {options['active']} % of the "
           f"sessions each second: {traffic['faults']} lost, doubled, altered or late for ever; {traffic['failed']} "
           f"clients failed")
     print(f"  echo p50 {traffic['echo_p50_us'] / 1000:.2f} ms, p99 {traffic['echo_p99_us'] / 1000:.2f} ms (of the "
           f"worst load process); CPU for one message: core {traffic['core_us_per_message']:.1f} us, edge "
           f"{traffic['edge_us_per_message']:.1f} us")
+    if traffic["late_loads"]:
+        print(f"  {traffic['late_loads']} load generators fell behind their own schedule, so latencies say more of them "
+              "than of the relays")
+
+
+def measure(bench, options, stages):
+    """Adds to `stages` what there is so far; returns the figures of the traffic."""
+    fleet = Fleet(bench, options)
+    fleet.start()
+    print(f"  1 core of {options['core-workers']} threads, {len(fleet.edges)} edges of up to {fleet.capacity:,} "
+          f"clients, {bench.files:,} open files for each process\n", flush=True)
+    time.sleep(1)
+    stages.append(fleet.costs())
+    for sessions in options["stages"]:
+        begun = time.monotonic()
+        fleet.open_to(sessions)
+        opened = time.monotonic()
+        time.sleep(2)
+        stages.append(fleet.costs())
+        say(f"{sessions:,} open after {opened - begun:.0f} s; measured in {time.monotonic() - opened - 2:.1f} s")
+        fleet.check_memory(stages[0], stages[-1])
+    return fleet.traffic()
+
+
+def verdict(stages, traffic):
+    """What was not as it must be."""
+    sockets = max([stage["core_sockets"] for stage in stages] + [traffic["core_sockets"]])
+    if sockets > CORE_SOCKETS_MAX:
+        yield f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may"
+    if traffic["faults"] or traffic["failed"]:
+        yield "not every byte came back once and in order"
 
 
 def run():
     options = arguments(sys.argv[1:])
+    check_files(options["sessions"])
     common.print_machine()
-    with common.Bench() as bench:
-        fleet = Fleet(bench, options)
-        fleet.start()
-        print(f"  1 core of {options['core-workers']} threads, {len(fleet.edges)} edges of up to {fleet.capacity:,} "
-              f"clients, {bench.files:,} open files for each process\n", flush=True)
-        time.sleep(1)
-        stages = [fleet.costs()]
-        for sessions in options["stages"]:
-            begun = time.monotonic()
-            fleet.open_to(sessions)
-            print(f"  {sessions:,} open after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-            time.sleep(2)
-            stages.append(fleet.costs())
-            fleet.check_memory(stages[0], stages[-1])
-        traffic = fleet.traffic()
-    report(stages, traffic, options)
-    if options["json"]:
-        figures = {"machine": common.machine(), "options": options, "stages": stages, "traffic": traffic}
-        pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
-    sockets = max(traffic["core_sockets"], max(stage["core_sockets"] for stage in stages))
-    if sockets > CORE_SOCKETS_MAX:
-        raise common.Failure(f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may")
-    if traffic["faults"] or traffic["failed"]:
-        raise common.Failure("not every byte came back once and in order")
-    return 0
+    stages = []
+    traffic = None
+    try:
+        with common.Bench() as bench:
+            traffic = measure(bench, options, stages)
+    finally:
+        # A run that fails half-way, or is ended, has still measured something.
+        if len(stages) > 1:
+            report_stages(stages)
+        if options["json"] and stages:
+            figures = {"machine": common.machine(), "options": options, "stages": stages, "traffic": traffic}
+            pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
+    report_traffic(traffic, options)
+    missed = list(verdict(stages, traffic))
+    for text in missed:
+        print(f"bench: {text}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
