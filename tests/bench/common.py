@@ -15,6 +15,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = pathlib.Path(os.environ.get("TRUNKLINE_BIN", ROOT / "build" / "bin"))
 FILES_SPARE = 400  # of each process: listeners, logs, libraries, trunks
+QUIET_SECONDS = 7  # what a burst leaves behind is given back up to 6 s later (mux/trim.h)
+SETTLE_SECONDS = 60
 STOP_SECONDS = 3   # that all programs together have to end by themselves
 KILL_SECONDS = 60  # that the system has to close what killed programs held: a million sockets take a while
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -148,6 +150,19 @@ class Program:
             except (FileNotFoundError, ProcessLookupError):
                 pass
         return count
+
+
+def settle(programs, seconds=SETTLE_SECONDS):
+    """Waits until their memory has not changed for QUIET_SECONDS, or until the time is up: one may never rest."""
+    end = time.monotonic() + seconds
+    known, since = None, 0.0
+    while time.monotonic() < end:
+        now_kb = sum(program.memory_kb()[0] for program in programs)
+        if known is None or abs(now_kb - known) > 64 + known // 1000:
+            known, since = now_kb, time.monotonic()
+        elif time.monotonic() - since > QUIET_SECONDS:
+            return
+        time.sleep(0.25)
 
 
 class Load(Program):

@@ -1,25 +1,36 @@
 """Usage: scripts/bench scale [OPTION]...
 
 How many sessions ONE core process holds: as many edge and load processes as the limit of open files asks for, sessions
-opened in stages, then traffic through a random part of them every second with each byte checked.
+opened in stages, then traffic through a random part of them every second with each byte checked; and whether a message
+costs more CPU when there are more sessions.
 
   --sessions N           in all (default 100000)
-  --stages N[,N]...      opened up to each number in turn (default: a fifth, a half, and all)
+  --stages N[,N]...      opened up to each number in turn (default: 1000, 250000 or a half, and all)
   --per-edge N           clients of one edge process (default: what its files allow, 15000 at most)
   --rate N               new clients per second (default 1500)
   --active PERCENT       of the sessions that send one message each second (default 1)
-  --seconds N            of the traffic (default 20)
+  --seconds N            of the traffic, at each stage (default 20)
   --core-workers N       threads of the core (default 2)
   --trunks N             of each edge (default 2)
   --json FILE            figures for machines
 
 The core may hold 256 sockets, no more. Prints, for each stage, what each part costs: user memory (Pss), kernel memory
-(Slab, and the buffers of sockets), CPU; and the CPU for one relayed message. Ends with status 1 if a client, a byte or
-the number of sockets was not as it must be.
+(Slab, and the buffers of sockets), CPU.
+
+CPU for one relayed message is measured at each stage with the same edges, the same trunks and the same number of
+messages per second, that of --active at all sessions, or at 250,000 if there are more; only the number of sessions
+differs. The sessions are spread evenly over all edges. At the first stage all of them take part, at those between a tenth
+(25,000 at most) opened among the others, which leave afterwards, and at the last all again. It is the median of five
+intervals. At 250,000 sessions and below it must be at most 1.3 times what it was at 1,000, for the core and for the
+edges; this is judged when the first stage is 1,000 sessions or fewer. A last stage of more than 250,000 sessions has
+more messages per second, so it is not compared.
+
+Ends with status 1 if a client, a byte, the number of sockets or the growth of CPU was not as it must be.
 """
 
 import json
 import pathlib
+import statistics
 import sys
 import time
 
@@ -27,8 +38,16 @@ import common
 
 CORE_SOCKETS_MAX = 256
 MEMORY_SPARE_KB = 524288   # that others shall keep
+MEMORY_SESSIONS = 20000    # with fewer, what others on the machine do counts for more
 FILES_EACH = 2.1           # of the whole system, for one session: both ends of a connection, and a little
 PROGRESS_SECONDS = 15
+GROWTH_MAX = 1.3           # CPU for one message, against the first stage
+GROWTH_FIRST = 1000        # sessions of the first stage, at most, for the growth to be judged
+GROWTH_SESSIONS = 250000   # up to which it is judged
+SENDERS_MAX = 25000        # of a stage that is neither the first nor the last: enough to be in no cache
+INTERVALS = 5              # of which the median counts
+LEAD_SECONDS = 1           # of traffic before the first interval
+TAIL_SECONDS = 2           # and after the last
 STALL_SECONDS = 120        # without one more session open
 CLOSE_SECONDS = 900
 
@@ -59,7 +78,8 @@ def arguments(words):
         else:
             options[name] = value if name == "json" else number(word, value)
     total = options["sessions"]
-    options["stages"] = [n for n in options["stages"] or [total // 5, total // 2] if 0 < n < total] + [total]
+    middle = GROWTH_SESSIONS if total > GROWTH_SESSIONS else total // 2
+    options["stages"] = [n for n in options["stages"] or sorted({GROWTH_FIRST, middle}) if 0 < n < total] + [total]
     return options
 
 
@@ -105,11 +125,13 @@ class Fleet:
         self.bench = bench
         self.options = options
         self.capacity = min(options["per-edge"], bench.files - common.FILES_SPARE)
-        self.loads = []
+        self.loads = []    # whose clients stay until the end
+        self.senders = []  # of the present stage
         self.load_count = 0
         self.edges = []
         self.addresses = []
         self.sessions = 0
+        self.idle = 0      # sessions of `loads`
 
     def start(self):
         self.core, address = self.bench.core("--workers", self.options["core-workers"])
@@ -127,6 +149,8 @@ class Fleet:
 
     def check_memory(self, before, now):
         """Would the sessions that are missing fit? Judged by what those that are open have taken."""
+        if now["sessions"] < MEMORY_SESSIONS:
+            return
         each = (before["available_kb"] - now["available_kb"]) / now["sessions"]
         need = each * (self.options["sessions"] - now["sessions"])
         if need > now["available_kb"] - MEMORY_SPARE_KB:
@@ -134,29 +158,56 @@ class Fleet:
                                  f"{each:.1f} KB each, clients included; {now['available_kb'] / 1048576:.1f} GiB are "
                                  "left: give fewer --sessions")
 
+    def senders_of(self, sessions):
+        """How many sessions are to carry the traffic of a stage, and leave then. The last stage is measured with all."""
+        stages = self.options["stages"]
+        if sessions == stages[-1]:
+            return 0
+        if sessions == stages[0]:
+            return sessions
+        senders = max(stages[0], min(sessions // 10, SENDERS_MAX))
+        return sessions - max(self.idle, sessions - senders)
+
+    def messages_per_second(self, sessions):
+        """The same at each stage; more only at a last one of more sessions than growth is judged for."""
+        total = self.options["sessions"]
+        return max(1, (total if sessions == total else min(total, GROWTH_SESSIONS)) * self.options["active"] // 100)
+
     def open_to(self, sessions):
-        """Opens what is missing, spread evenly over the edges; the loads of a stage share the rate."""
-        count = len(self.edges)
-        missing = sessions - self.sessions
-        begun = []
-        for i in range(count):
-            clients = share(sessions, i, count) - share(self.sessions, i, count)
-            if clients > 0:
-                begun.append(self.load(i, clients, missing))
-        self.wait_open(begun, missing)
-        self.loads += begun
+        """Opens what is missing, spread evenly over the edges: those that stay until the end, and among them the
+        senders of this stage. All share the rate."""
+        senders = self.senders_of(sessions)
+        idle = sessions - senders
+        total = self.options["sessions"]
+        missing = sessions - self.idle
+        stay, go = [], []
+        for i in range(len(self.edges)):
+            clients = share(idle, i, len(self.edges)) - share(self.idle, i, len(self.edges))
+            self.begin(stay, i, clients, missing, self.messages_per_second(total) / total)
+            clients = share(sessions, i, len(self.edges)) - share(idle, i, len(self.edges))
+            self.begin(go, i, clients, missing, self.messages_per_second(sessions) / max(1, senders))
+        self.wait_open(stay + go, missing)
+        self.loads += stay
+        self.senders = go
+        self.idle = idle
         self.sessions = sessions
 
-    def load(self, edge, clients, missing):
+    def begin(self, loads, edge, clients, missing, each):
+        """Starts a load generator; `each` is the number of messages that one client sends in a second."""
+        if clients == 0:
+            return
         self.load_count += 1
+        before = sum(load.clients for load in loads)
+        messages = round((before + clients) * each) - round(before * each)
         # Each edge has addresses of its own: ports are counted for each pair of addresses.
         first = 1 + edge * 4
-        return common.Load(self.bench, f"load-{self.load_count}", self.addresses[edge], "--clients", clients, "--rate",
+        load = common.Load(self.bench, f"load-{self.load_count}", self.addresses[edge], "--clients", clients, "--rate",
                            max(1, self.options["rate"] * clients // missing), "--opening",
                            max(20, 400 // len(self.edges)), "--timeout", "30", "--source-addresses",
-                           f"127.77.{first // 256}.{first % 256}", "--messages-per-second",
-                           max(1, clients * self.options["active"] // 100), "--duration", self.options["seconds"],
-                           "--random")
+                           f"127.77.{first // 256}.{first % 256}", "--messages-per-second", max(1, messages),
+                           "--duration", LEAD_SECONDS + self.options["seconds"] + TAIL_SECONDS, "--random")
+        load.clients = clients
+        loads.append(load)
 
     def wait_open(self, loads, missing):
         """Until all clients of the loads are open. It takes as long as it takes, but one must follow the other."""
@@ -189,7 +240,7 @@ class Fleet:
     def costs(self):
         """Now, for the table: kB and seconds."""
         edges = [edge.memory_kb() for edge in self.edges]
-        loads = [load.memory_kb() for load in self.loads]
+        loads = [load.memory_kb() for load in self.loads + self.senders]
         core = self.core.memory_kb()
         return {
             "sessions": self.sessions,
@@ -197,34 +248,44 @@ class Fleet:
             "edges_anon_kb": sum(one[0] for one in edges), "edges_kb": sum(one[1] for one in edges),
             "loads_kb": sum(one[1] for one in loads),
             "core_cpu": self.core.cpu_seconds(), "edges_cpu": sum(edge.cpu_seconds() for edge in self.edges),
-            "loads_cpu": sum(load.cpu_seconds() for load in self.loads),
+            "loads_cpu": sum(load.cpu_seconds() for load in self.loads + self.senders),
             "core_sockets": self.core.sockets(), "sockstat_kb": sockstat("mem") * 4, **meminfo(),
         }
 
-    def cpu(self):
-        """Seconds of the core, and of all edges."""
-        return self.core.cpu_seconds(), sum(edge.cpu_seconds() for edge in self.edges)
+    def settle(self):
+        common.settle([self.core] + self.edges)
+
+    def mark(self):
+        """(now, CPU seconds of the core, and of all edges)."""
+        return time.monotonic(), self.core.cpu_seconds(), sum(edge.cpu_seconds() for edge in self.edges)
 
     def traffic(self):
-        """Lets all loads send. CPU is looked at just before the end, when nothing closes yet; memory is not looked at,
-        as that would hold up the processes that are measured."""
-        for load in self.loads:
+        """Lets the senders of this stage send, all sessions at the last. They leave afterwards. Nothing else is looked
+        at meanwhile, as that would hold up the processes that are measured."""
+        loads, self.senders = (self.senders, []) if self.senders else (self.loads, [])
+        seconds = self.options["seconds"]
+        for load in loads:
             load.go()
-        time.sleep(0.3)
         begun = time.monotonic()
-        before = self.cpu()
-        time.sleep(max(0.2, self.options["seconds"] - 0.6))
-        after = self.cpu()
-        seconds = time.monotonic() - begun
+        marks = []
+        for i in range(INTERVALS + 1):
+            time.sleep(max(0, begun + LEAD_SECONDS + i * seconds / INTERVALS - time.monotonic()))
+            marks.append(self.mark())
         core_sockets = self.core.sockets()
         # What went wrong is told with the figures, at the end.
-        figures = [load.finish(CLOSE_SECONDS, allowed=(0, 1, 4)) for load in self.loads]
+        figures = [load.finish(CLOSE_SECONDS, allowed=(0, 1, 4)) for load in loads]
+        self.sessions -= sum(load.clients for load in loads)
         sent = sum(one["messages"]["sent"] - one["clients"] for one in figures)
-        messages = sent * seconds / self.options["seconds"]
+        each_second = sent / (LEAD_SECONDS + seconds + TAIL_SECONDS)
+
+        def per_message(part):
+            return [(after[part] - before[part]) / max(1, each_second * (after[0] - before[0])) * 1e6
+                    for before, after in zip(marks, marks[1:])]
+        core, edges = per_message(1), per_message(2)
         return {
-            "seconds": self.options["seconds"], "messages": sent,
-            "core_us_per_message": (after[0] - before[0]) / max(1, messages) * 1e6,
-            "edge_us_per_message": (after[1] - before[1]) / max(1, messages) * 1e6,
+            "senders": sum(load.clients for load in loads), "messages": sent, "messages_per_second": each_second,
+            "core_us": core, "edges_us": edges,
+            "core_us_per_message": statistics.median(core), "edges_us_per_message": statistics.median(edges),
             "echo_p50_us": max(one["microseconds"]["echo"]["p50"] for one in figures),
             "echo_p99_us": max(one["microseconds"]["echo"]["p99"] for one in figures),
             "faults": sum(one["messages"][name] for one in figures
@@ -233,6 +294,18 @@ class Fleet:
             "late_loads": sum(one["bottleneck"] for one in figures),
             "core_sockets": core_sockets,
         }
+
+
+def growth(stages):
+    """For each stage with traffic, CPU for one message against the first one: adds "core_growth" and "edges_growth"
+    where the messages per second are the same."""
+    first = stages[1].get("traffic") if len(stages) > 1 else None
+    for stage in stages[2:]:
+        traffic = stage.get("traffic")
+        if traffic and abs(traffic["messages_per_second"] / max(1, first["messages_per_second"]) - 1) < 0.05:
+            for part in ("core", "edges"):
+                name = f"{part}_us_per_message"
+                traffic[f"{part}_growth"] = traffic[name] / max(1e-9, first[name])
 
 
 def report_stages(stages):
@@ -247,49 +320,80 @@ def report_stages(stages):
                      f"{stage['loads_kb'] / 1024:,.0f}", f"{(stage['slab_kb'] - stages[0]['slab_kb']) / 1024:,.0f}",
                      per_session("slab_kb"),
                      f"{stage['sockstat_kb'] / 1024:,.0f}",
-                     f"{(stage['edges_cpu'] - before['edges_cpu']) / grown * 1e6:,.0f}",
-                     f"{(stage['core_cpu'] - before['core_cpu']) / grown * 1e6:,.0f}", str(stage["core_sockets"])])
+                     f"{stage['edges_open_cpu'] / stage['opened'] * 1e6:,.0f}",
+                     f"{stage['core_open_cpu'] / stage['opened'] * 1e6:,.0f}", str(stage["core_sockets"])])
     common.table(["sessions", "edges MB", "B each", "core MB", "B each", "load MB", "slab MB", "B each",
                   "TCP buffers MB", "edge us/open", "core us/open", "core sockets"], rows)
 
 
-def report_traffic(traffic, options):
-    print(f"\n  {traffic['messages']:,} messages in {traffic['seconds']:.0f} s through {options['active']} % of the "
-          f"sessions each second: {traffic['faults']} lost, doubled, altered or late for ever; {traffic['failed']} "
-          f"clients failed")
-    print(f"  echo p50 {traffic['echo_p50_us'] / 1000:.2f} ms, p99 {traffic['echo_p99_us'] / 1000:.2f} ms (of the "
-          f"worst load process); CPU for one message: core {traffic['core_us_per_message']:.1f} us, edge "
-          f"{traffic['edge_us_per_message']:.1f} us")
-    if traffic["late_loads"]:
-        print(f"  {traffic['late_loads']} load generators fell behind their own schedule, so latencies say more of them "
-              "than of the relays")
+def report_traffic(stages):
+    rows = []
+    for stage in stages[1:]:
+        traffic = stage.get("traffic")
+        if not traffic:
+            continue
+        rows.append([f"{stage['sessions']:,}", f"{traffic['senders']:,}", f"{traffic['messages_per_second']:,.0f}",
+                     f"{traffic['messages']:,}", f"{traffic['faults']:,}", f"{traffic['failed']:,}"] +
+                    [f"{traffic[name] / 1000:.2f}" for name in ("echo_p50_us", "echo_p99_us")] +
+                    [text for part in ("edges", "core")
+                     for text in (f"{traffic[part + '_us_per_message']:.1f}",
+                                  f"{traffic[part + '_growth']:.2f}" if part + "_growth" in traffic else "")])
+    if rows:
+        print()
+        common.table(["sessions", "senders", "messages/s", "messages", "faults", "clients failed", "p50 ms", "p99 ms",
+                      "edge us/message", "x first", "core us/message", "x first"], rows)
+        print("  faults: lost, doubled, altered or late for ever; latencies are of the worst load process")
+    late = sum(stage["traffic"]["late_loads"] for stage in stages if "traffic" in stage)
+    if late:
+        print(f"  {late} load generators fell behind their own schedule: latencies say more of them than of the relays")
+
+
+def report_growth(stages):
+    """One line for the bar, and what has missed it."""
+    judged = [stage for stage in stages[2:]
+              if stage["sessions"] <= GROWTH_SESSIONS and "core_growth" in stage.get("traffic", {})]
+    if not judged or stages[1]["sessions"] > GROWTH_FIRST:
+        print(f"  growth of CPU per message: not judged; that needs a first stage of {GROWTH_FIRST:,} sessions or fewer "
+              "and another")
+        return []
+    missed = []
+    for stage in judged:
+        for part in ("edges", "core"):
+            if stage["traffic"][part + "_growth"] > GROWTH_MAX:
+                missed.append(f"a message takes {stage['traffic'][part + '_growth']:.2f} times the CPU on the {part} at "
+                              f"{stage['sessions']:,} sessions; {GROWTH_MAX} times is the most that it may")
+    print(f"  growth of CPU per message up to {judged[-1]['sessions']:,} sessions, at most {GROWTH_MAX}: "
+          f"{'missed' if missed else 'kept'}")
+    return missed
 
 
 def measure(bench, options, stages):
-    """Adds to `stages` what there is so far; returns the figures of the traffic."""
+    """Adds each stage to `stages` as soon as it is measured."""
     fleet = Fleet(bench, options)
     fleet.start()
     print(f"  1 core of {options['core-workers']} threads, {len(fleet.edges)} edges of up to {fleet.capacity:,} "
           f"clients, {bench.files:,} open files for each process\n", flush=True)
-    time.sleep(1)
+    fleet.settle()
     stages.append(fleet.costs())
     for sessions in options["stages"]:
-        begun = time.monotonic()
+        begun, missing = fleet.mark(), sessions - fleet.idle
         fleet.open_to(sessions)
-        opened = time.monotonic()
-        time.sleep(2)
+        opened = fleet.mark()
+        fleet.settle()
         stages.append(fleet.costs())
-        say(f"{sessions:,} open after {opened - begun:.0f} s; measured in {time.monotonic() - opened - 2:.1f} s")
+        stages[-1].update(opened=missing, core_open_cpu=opened[1] - begun[1], edges_open_cpu=opened[2] - begun[2])
+        say(f"{sessions:,} open after {opened[0] - begun[0]:.0f} s")
         fleet.check_memory(stages[0], stages[-1])
-    return fleet.traffic()
+        stages[-1]["traffic"] = fleet.traffic()
 
 
-def verdict(stages, traffic):
+def verdict(stages):
     """What was not as it must be."""
-    sockets = max([stage["core_sockets"] for stage in stages] + [traffic["core_sockets"]])
+    traffics = [stage["traffic"] for stage in stages if "traffic" in stage]
+    sockets = max(one["core_sockets"] for one in stages + traffics)
     if sockets > CORE_SOCKETS_MAX:
         yield f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may"
-    if traffic["faults"] or traffic["failed"]:
+    if any(traffic["faults"] or traffic["failed"] for traffic in traffics):
         yield "not every byte came back once and in order"
 
 
@@ -298,19 +402,21 @@ def run():
     check_files(options["sessions"])
     common.print_machine()
     stages = []
-    traffic = None
+    missed = []
     try:
         with common.Bench() as bench:
-            traffic = measure(bench, options, stages)
+            measure(bench, options, stages)
     finally:
         # A run that fails half-way, or is ended, has still measured something.
+        growth(stages)
         if len(stages) > 1:
             report_stages(stages)
+            report_traffic(stages)
+            missed = report_growth(stages)
         if options["json"] and stages:
-            figures = {"machine": common.machine(), "options": options, "stages": stages, "traffic": traffic}
+            figures = {"machine": common.machine(), "options": options, "stages": stages}
             pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
-    report_traffic(traffic, options)
-    missed = list(verdict(stages, traffic))
+    missed += verdict(stages)
     for text in missed:
         print(f"bench: {text}", file=sys.stderr)
     return 1 if missed else 0
