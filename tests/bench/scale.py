@@ -14,8 +14,10 @@ costs more CPU when there are more sessions.
   --trunks N             of each edge (default 2)
   --json FILE            figures for machines
 
-The core may hold 256 sockets, no more. Prints, for each stage, what each part costs: user memory (Pss), kernel memory
-(Slab, and the buffers of sockets), CPU.
+The core may hold 256 sockets, no more. Prints, for each stage, what each part costs: user memory (anonymous Pss), kernel
+memory and CPU; and once more for the last stage while its traffic goes on. The kernel does not tell whose its memory is,
+so what the slabs (sockets, inodes, epoll items) have grown by since the start is divided by open files, which nearly
+all of it comes with; each part's page tables are added. Buffers of sockets are those of the whole system.
 
 CPU for one relayed message is measured at each stage with the same edges, the same trunks and the same number of
 messages per second, that of --active at all sessions, or at 250,000 if there are more; only the number of sessions
@@ -29,6 +31,7 @@ Ends with status 1 if a client, a byte, the number of sockets or the growth of C
 """
 
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -47,7 +50,9 @@ GROWTH_SESSIONS = 250000   # up to which it is judged
 SENDERS_MAX = 25000        # of a stage that is neither the first nor the last: enough to be in no cache
 INTERVALS = 5              # of which the median counts
 LEAD_SECONDS = 1           # of traffic before the first interval
-TAIL_SECONDS = 2           # and after the last
+TAIL_SECONDS = 4           # and after the last: memory is looked at then
+PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+PARTS = ("edges", "core", "loads")
 STALL_SECONDS = 120        # without one more session open
 CLOSE_SECONDS = 900
 
@@ -238,19 +243,17 @@ class Fleet:
                 program.fail(f"has ended with status {program.process.returncode}")
 
     def costs(self):
-        """Now, for the table: kB and seconds."""
-        edges = [edge.memory_kb() for edge in self.edges]
-        loads = [load.memory_kb() for load in self.loads + self.senders]
-        core = self.core.memory_kb()
-        return {
-            "sessions": self.sessions,
-            "core_anon_kb": core[0], "core_kb": core[1],
-            "edges_anon_kb": sum(one[0] for one in edges), "edges_kb": sum(one[1] for one in edges),
-            "loads_kb": sum(one[1] for one in loads),
-            "core_cpu": self.core.cpu_seconds(), "edges_cpu": sum(edge.cpu_seconds() for edge in self.edges),
-            "loads_cpu": sum(load.cpu_seconds() for load in self.loads + self.senders),
-            "core_sockets": self.core.sockets(), "sockstat_kb": sockstat("mem") * 4, **meminfo(),
-        }
+        """Now, for the table: kB, files and sockets."""
+        parts = {"edges": self.edges, "core": [self.core], "loads": self.loads + self.senders}
+        figures = {"sessions": self.sessions, "core_sockets": self.core.sockets(),
+                   "sockstat_kb": sockstat("mem") * PAGE_KB, **meminfo()}
+        for part, programs in parts.items():
+            memory = [program.memory_kb() for program in programs]
+            figures[f"{part}_anon_kb"] = sum(anonymous for anonymous, _ in memory)
+            figures[f"{part}_kb"] = sum(total for _, total in memory)
+            figures[f"{part}_files"] = sum(program.files() for program in programs)
+            figures[f"{part}_page_tables_kb"] = sum(program.page_tables_kb() for program in programs)
+        return figures
 
     def settle(self):
         common.settle([self.core] + self.edges)
@@ -271,7 +274,9 @@ class Fleet:
         for i in range(INTERVALS + 1):
             time.sleep(max(0, begun + LEAD_SECONDS + i * seconds / INTERVALS - time.monotonic()))
             marks.append(self.mark())
-        core_sockets = self.core.sockets()
+        busy = self.costs()
+        if time.monotonic() - begun > LEAD_SECONDS + seconds + TAIL_SECONDS:
+            say("memory during the traffic was looked at too late: some sessions may have left")
         # What went wrong is told with the figures, at the end.
         figures = [load.finish(CLOSE_SECONDS, allowed=(0, 1, 4)) for load in loads]
         self.sessions -= sum(load.clients for load in loads)
@@ -292,8 +297,20 @@ class Fleet:
                           for name in ("missing", "repeated", "altered", "broken_streams", "unanswered", "unsent")),
             "failed": sum(one["failed"] for one in figures),
             "late_loads": sum(one["bottleneck"] for one in figures),
-            "core_sockets": core_sockets,
+            "busy": busy,
         }
+
+
+def add_kernel_memory(stages):
+    """Adds "PART_kernel_kb": what slabs have grown by since the start, divided by files, and page tables."""
+    start = stages[0]
+    for stage in stages + [stage["traffic"]["busy"] for stage in stages if "traffic" in stage]:
+        # Other programs may have given some back since.
+        slab = stage["slab_grown_kb"] = max(0, stage["slab_kb"] - start["slab_kb"])
+        grown = {part: max(0, stage[f"{part}_files"] - start[f"{part}_files"]) for part in PARTS}
+        for part in PARTS:
+            of_slab = slab * grown[part] / max(1, sum(grown.values()))
+            stage[f"{part}_kernel_kb"] = round(of_slab) + stage[f"{part}_page_tables_kb"]
 
 
 def growth(stages):
@@ -308,41 +325,48 @@ def growth(stages):
                 traffic[f"{part}_growth"] = traffic[name] / max(1e-9, first[name])
 
 
+def memory_row(name, stage, per_session):
+    """One line of the table; `per_session` makes text of the growth of a figure."""
+    cells = [name]
+    for part in PARTS:
+        cells += [f"{stage[part + '_anon_kb'] / 1024:,.0f}", f"{stage[part + '_kernel_kb'] / 1024:,.0f}"]
+        if part != "loads":
+            cells.insert(-1, per_session(f"{part}_anon_kb"))
+    return cells + [f"{stage['slab_grown_kb'] / 1024:,.0f}", per_session("slab_grown_kb"), f"{stage['sockstat_kb'] / 1024:,.0f}",
+                    str(stage["core_sockets"])]
+
+
 def report_stages(stages):
-    rows = []
+    rows = [memory_row("0", stages[0], lambda _: "")]
     for before, stage in zip(stages, stages[1:]):
         grown = stage["sessions"] - before["sessions"]
-
-        def per_session(name, before=before, stage=stage, grown=grown):
-            return f"{(stage[name] - before[name]) * 1024 / grown:,.0f}"
-        rows.append([f"{stage['sessions']:,}", f"{stage['edges_anon_kb'] / 1024:,.0f}", per_session("edges_anon_kb"),
-                     f"{stage['core_anon_kb'] / 1024:,.0f}", per_session("core_anon_kb"),
-                     f"{stage['loads_kb'] / 1024:,.0f}", f"{(stage['slab_kb'] - stages[0]['slab_kb']) / 1024:,.0f}",
-                     per_session("slab_kb"),
-                     f"{stage['sockstat_kb'] / 1024:,.0f}",
-                     f"{stage['edges_open_cpu'] / stage['opened'] * 1e6:,.0f}",
-                     f"{stage['core_open_cpu'] / stage['opened'] * 1e6:,.0f}", str(stage["core_sockets"])])
-    common.table(["sessions", "edges MB", "B each", "core MB", "B each", "load MB", "slab MB", "B each",
-                  "TCP buffers MB", "edge us/open", "core us/open", "core sockets"], rows)
+        rows.append(memory_row(f"{stage['sessions']:,}", stage, lambda name, before=before, stage=stage, grown=grown:
+                               f"{(stage[name] - before[name]) * 1024 / grown:,.0f}"))
+    if "traffic" in stages[-1]:
+        rows.append(memory_row("busy", stages[-1]["traffic"]["busy"], lambda _: ""))
+    common.table(["sessions", "edges MB", "B each", "kernel", "core MB", "B each", "kernel", "clients MB", "kernel",
+                  "slab MB", "B each", "buffers MB", "core sockets"], rows)
 
 
 def report_traffic(stages):
     rows = []
     for stage in stages[1:]:
+        opening = [f"{stage[part + '_open_cpu'] / stage['opened'] * 1e6:,.0f}" for part in ("edges", "core")]
         traffic = stage.get("traffic")
         if not traffic:
+            rows.append([f"{stage['sessions']:,}"] + opening + [""] * 11)
             continue
-        rows.append([f"{stage['sessions']:,}", f"{traffic['senders']:,}", f"{traffic['messages_per_second']:,.0f}",
+        rows.append([f"{stage['sessions']:,}"] + opening +
+                    [f"{traffic['senders']:,}", f"{traffic['messages_per_second']:,.0f}",
                      f"{traffic['messages']:,}", f"{traffic['faults']:,}", f"{traffic['failed']:,}"] +
                     [f"{traffic[name] / 1000:.2f}" for name in ("echo_p50_us", "echo_p99_us")] +
                     [text for part in ("edges", "core")
                      for text in (f"{traffic[part + '_us_per_message']:.1f}",
                                   f"{traffic[part + '_growth']:.2f}" if part + "_growth" in traffic else "")])
-    if rows:
-        print()
-        common.table(["sessions", "senders", "messages/s", "messages", "faults", "clients failed", "p50 ms", "p99 ms",
-                      "edge us/message", "x first", "core us/message", "x first"], rows)
-        print("  faults: lost, doubled, altered or late for ever; latencies are of the worst load process")
+    print()
+    common.table(["sessions", "edge us/open", "core us/open", "senders", "messages/s", "messages", "faults", "failed",
+                  "p50 ms", "p99 ms", "edge us/message", "x first", "core us/message", "x first"], rows)
+    print("  faults: lost, doubled, altered or late for ever; failed: clients; latencies: of the worst load process")
     late = sum(stage["traffic"]["late_loads"] for stage in stages if "traffic" in stage)
     if late:
         print(f"  {late} load generators fell behind their own schedule: latencies say more of them than of the relays")
@@ -388,13 +412,19 @@ def measure(bench, options, stages):
 
 
 def verdict(stages):
-    """What was not as it must be."""
+    """Two lines for what must be besides growth, and what was not so."""
     traffics = [stage["traffic"] for stage in stages if "traffic" in stage]
-    sockets = max(one["core_sockets"] for one in stages + traffics)
+    missed = []
+    sockets = max(one["core_sockets"] for one in stages + [traffic["busy"] for traffic in traffics])
     if sockets > CORE_SOCKETS_MAX:
-        yield f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may"
-    if any(traffic["faults"] or traffic["failed"] for traffic in traffics):
-        yield "not every byte came back once and in order"
+        missed.append(f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may")
+    print(f"  sockets of the core {sockets}, at most {CORE_SOCKETS_MAX}: {'missed' if missed else 'kept'}")
+    well = not any(traffic["faults"] or traffic["failed"] for traffic in traffics)
+    if not well:
+        missed.append("not every byte came back once and in order")
+    print(f"  every byte of {sum(traffic['messages'] for traffic in traffics):,} messages once and in order, no client "
+          f"failed: {'kept' if well else 'missed'}")
+    return missed
 
 
 def run():
@@ -408,15 +438,16 @@ def run():
             measure(bench, options, stages)
     finally:
         # A run that fails half-way, or is ended, has still measured something.
-        growth(stages)
+        if stages:
+            add_kernel_memory(stages)
+            growth(stages)
         if len(stages) > 1:
             report_stages(stages)
             report_traffic(stages)
-            missed = report_growth(stages)
+            missed = report_growth(stages) + verdict(stages)
         if options["json"] and stages:
             figures = {"machine": common.machine(), "options": options, "stages": stages}
             pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
-    missed += verdict(stages)
     for text in missed:
         print(f"bench: {text}", file=sys.stderr)
     return 1 if missed else 0
