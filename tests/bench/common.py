@@ -38,6 +38,35 @@ def files_limit():
     return hard
 
 
+def number(name, text, least=1):
+    if not text.isdigit() or not least <= int(text) <= 10_000_000:
+        raise Failure(f"{name}: \"{text}\" is not a number from {least} on")
+    return int(text)
+
+
+def numbers(name, text):
+    return sorted({number(name, part) for part in text.split(",")})
+
+
+def read_options(doc, options, words, special=None):
+    """Fills `options`, whose keys are their names, from the command line. `special` has functions of name and text for
+    those that are not numbers; "json" is a path. Prints `doc` for --help."""
+    special = {"json": lambda _, text: text, **(special or {})}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word == "--help":
+            print(doc.strip())
+            sys.exit(0)
+        name = word[2:]
+        if not word.startswith("--") or name not in options:
+            raise Failure(f"unknown option {word}; see --help")
+        if not words:
+            raise Failure(f"{word} needs a value")
+        options[name] = special.get(name, number)(word, words.pop(0))
+    return options
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -173,11 +202,13 @@ class Program:
         return count
 
 
-def settle(programs, seconds=SETTLE_SECONDS):
-    """Waits until their memory has not changed for QUIET_SECONDS, or until the time is up: one may never rest."""
+def settle(programs, seconds=SETTLE_SECONDS, note=lambda: None):
+    """Waits until their memory has not changed for QUIET_SECONDS, or until the time is up: one may never rest. Calls
+    `note` at each look."""
     end = time.monotonic() + seconds
     known, since = None, 0.0
     while time.monotonic() < end:
+        note()
         now_kb = sum(program.memory_kb()[0] for program in programs)
         if known is None or abs(now_kb - known) > 64 + known // 1000:
             known, since = now_kb, time.monotonic()
@@ -315,6 +346,12 @@ def machine():
 def print_machine():
     here = machine()
     print(f"{here['cpus']} x {here['model']}, {here['memory_gib']} GiB, Linux {here['kernel']}")
+
+
+def judge(text, kept):
+    """Prints a line for a bar; returns what to add to those that were missed."""
+    print(f"  {text}: {'kept' if kept else 'MISSED'}")
+    return [] if kept else [text]
 
 
 def table(headings, rows):

@@ -57,31 +57,10 @@ STALL_SECONDS = 120        # without one more session open
 CLOSE_SECONDS = 900
 
 
-def number(name, text):
-    if not text.isdigit() or not 1 <= int(text) <= 10_000_000:
-        raise common.Failure(f"{name}: \"{text}\" is not a number above 0")
-    return int(text)
-
-
 def arguments(words):
     options = {"sessions": 100000, "per-edge": 15000, "rate": 1500, "active": 1, "seconds": 20, "core-workers": 2,
                "trunks": 2, "stages": None, "json": None}
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if word == "--help":
-            print(__doc__.strip())
-            sys.exit(0)
-        name = word[2:]
-        if not word.startswith("--") or name not in options:
-            raise common.Failure(f"unknown option {word}; see scripts/bench scale --help")
-        if not words:
-            raise common.Failure(f"{word} needs a value")
-        value = words.pop(0)
-        if name == "stages":
-            options[name] = sorted({number(word, text) for text in value.split(",")})
-        else:
-            options[name] = value if name == "json" else number(word, value)
+    options = common.read_options(__doc__, options, words, {"stages": common.numbers})
     total = options["sessions"]
     middle = GROWTH_SESSIONS if total > GROWTH_SESSIONS else total // 2
     options["stages"] = [n for n in options["stages"] or sorted({GROWTH_FIRST, middle}) if 0 < n < total] + [total]
@@ -373,7 +352,7 @@ def report_traffic(stages):
 
 
 def report_growth(stages):
-    """One line for the bar, and what has missed it."""
+    """A line for the bar of each part; what has missed it."""
     judged = [stage for stage in stages[2:]
               if stage["sessions"] <= GROWTH_SESSIONS and "core_growth" in stage.get("traffic", {})]
     if not judged or stages[1]["sessions"] > GROWTH_FIRST:
@@ -381,13 +360,12 @@ def report_growth(stages):
               "and another")
         return []
     missed = []
-    for stage in judged:
-        for part in ("edges", "core"):
-            if stage["traffic"][part + "_growth"] > GROWTH_MAX:
-                missed.append(f"a message takes {stage['traffic'][part + '_growth']:.2f} times the CPU on the {part} at "
-                              f"{stage['sessions']:,} sessions; {GROWTH_MAX} times is the most that it may")
-    print(f"  growth of CPU per message up to {judged[-1]['sessions']:,} sessions, at most {GROWTH_MAX}: "
-          f"{'missed' if missed else 'kept'}")
+    for part in ("edges", "core"):
+        most = max(judged, key=lambda stage, part=part: stage["traffic"][part + "_growth"])
+        factor = most["traffic"][part + "_growth"]
+        missed += common.judge(f"CPU for one message on the {part}, up to {judged[-1]['sessions']:,} sessions, at most "
+                               f"{GROWTH_MAX} times that at {stages[1]['sessions']:,}: {factor:.2f} at "
+                               f"{most['sessions']:,}", factor <= GROWTH_MAX)
     return missed
 
 
@@ -412,19 +390,14 @@ def measure(bench, options, stages):
 
 
 def verdict(stages):
-    """Two lines for what must be besides growth, and what was not so."""
+    """A line for each other bar; what has missed it."""
     traffics = [stage["traffic"] for stage in stages if "traffic" in stage]
-    missed = []
     sockets = max(one["core_sockets"] for one in stages + [traffic["busy"] for traffic in traffics])
-    if sockets > CORE_SOCKETS_MAX:
-        missed.append(f"the core held {sockets} sockets; {CORE_SOCKETS_MAX} is the most that it may")
-    print(f"  sockets of the core {sockets}, at most {CORE_SOCKETS_MAX}: {'missed' if missed else 'kept'}")
-    well = not any(traffic["faults"] or traffic["failed"] for traffic in traffics)
-    if not well:
-        missed.append("not every byte came back once and in order")
-    print(f"  every byte of {sum(traffic['messages'] for traffic in traffics):,} messages once and in order, no client "
-          f"failed: {'kept' if well else 'missed'}")
-    return missed
+    faults = sum(traffic["faults"] for traffic in traffics)
+    failed = sum(traffic["failed"] for traffic in traffics)
+    return common.judge(f"sockets of the core, at most {CORE_SOCKETS_MAX}: {sockets}", sockets <= CORE_SOCKETS_MAX) + \
+        common.judge(f"every byte of {sum(traffic['messages'] for traffic in traffics):,} messages once and in order: "
+                     f"{faults:,} faults, {failed:,} clients failed", faults == 0 and failed == 0)
 
 
 def run():
@@ -448,8 +421,6 @@ def run():
         if options["json"] and stages:
             figures = {"machine": common.machine(), "options": options, "stages": stages}
             pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
-    for text in missed:
-        print(f"bench: {text}", file=sys.stderr)
     return 1 if missed else 0
 
 
