@@ -25,6 +25,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None)
 BENCH = os.getpid()
+PATHS = ("--json", "--markdown")
+MARKDOWN = []      # the report so far
 
 
 class Failure(Exception):
@@ -50,8 +52,8 @@ def numbers(name, text):
 
 def read_options(doc, options, words, special=None):
     """Fills `options`, whose keys are their names, from the command line. `special` has functions of name and text for
-    those that are not numbers; "json" is a path. Prints `doc` for --help."""
-    special = {"json": lambda _, text: text, **(special or {})}
+    those that are not numbers; "json" and "markdown" are paths. Prints `doc` for --help."""
+    special = {**{path[2:]: lambda _, text: text for path in PATHS}, **(special or {})}
     words = list(words)
     while words:
         word = words.pop(0)
@@ -210,12 +212,14 @@ def settle(programs, seconds=SETTLE_SECONDS, note=lambda: None):
     known, since = None, 0.0
     while time.monotonic() < end:
         note()
+        looked = time.monotonic()
         now_kb = sum(program.memory_kb()[0] for program in programs)
         if known is None or abs(now_kb - known) > 64 + known // 1000:
             known, since = now_kb, time.monotonic()
         elif time.monotonic() - since > QUIET_SECONDS:
             return
-        time.sleep(0.25)
+        # Looking at many takes a while, in which they and those that look wait for each other.
+        time.sleep(max(0.25, 4 * (time.monotonic() - looked)))
 
 
 class Load(Program):
@@ -349,21 +353,48 @@ def machine():
 
 def print_machine():
     here = machine()
-    print(f"{here['cpus']} x {here['model']}, {here['memory_gib']} GiB, Linux {here['kernel']}")
+    tell(f"{here['cpus']} x {here['model']}, {here['memory_gib']} GiB, Linux {here['kernel']}")
+
+
+def say(text):
+    """How far it is."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def tell(text):
+    """Prints a line of the report."""
+    print(f"  {text}", flush=True)
+    MARKDOWN.append(f"- {text}")
 
 
 def judge(text, kept):
     """Prints a line for a bar; returns what to add to those that were missed."""
-    print(f"  {text}: {'kept' if kept else 'MISSED'}")
+    tell(f"{text}: {'kept' if kept else 'MISSED'}")
     return [] if kept else [text]
 
 
 def table(headings, rows):
     """Prints rows of texts: the first column to the left, the others to the right."""
+    print()
     widths = [max(len(str(row[i])) for row in [headings] + rows) for i in range(len(headings))]
     for row in [headings] + rows:
         cells = [str(row[0]).ljust(widths[0])] + [str(cell).rjust(width) for cell, width in zip(row[1:], widths[1:])]
         print("  " + "  ".join(cells).rstrip())
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1)] + rows
+    MARKDOWN.append("\n" + "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n")
+
+
+def keep(options, **figures):
+    """Writes what --json and --markdown ask for."""
+    if options["json"]:
+        text = json.dumps({"machine": machine(), "options": options, **figures}, indent=2)
+        pathlib.Path(options["json"]).write_text(text + "\n")
+    if options["markdown"]:
+        words = iter(sys.argv[1:])
+        kept = [f"{word} {next(words)}" for word in words]
+        command = " ".join([pathlib.Path(sys.argv[0]).stem] + [word for word in kept if word.split()[0] not in PATHS])
+        text = "\n".join([f"`scripts/bench {command}`:", ""] + MARKDOWN)
+        pathlib.Path(options["markdown"]).write_text(text.replace("\n\n\n", "\n\n").rstrip() + "\n")
 
 
 def main(run):

@@ -9,6 +9,7 @@ and leaves.
   --messages N    for each client, after the one that opens it (default 2)
   --workers N     threads of the edge, and of the core (default 1)
   --json FILE     figures for machines
+  --markdown FILE what is printed, as Markdown
 
 Memory is the proportional memory (Pss) of edge and core. "Before" is what they take when they have just started and their
 trunks are up, before any client has come. "Peak" is the most that was seen while a crowd was there. "After" is taken when
@@ -19,8 +20,6 @@ The bars: after each round at most what it was before, 10 % and 2 MB; after the 
 first, 10 % and 2 MB. Ends with status 1 if one is missed, or if a client or a byte was not as it must be.
 """
 
-import json
-import pathlib
 import sys
 import time
 
@@ -35,7 +34,8 @@ BAR_KB = 2048
 
 
 def arguments(words):
-    options = {"clients": 15000, "rounds": 10, "rate": 1500, "messages": 2, "workers": 1, "json": None}
+    options = {"clients": 15000, "rounds": 10, "rate": 1500, "messages": 2, "workers": 1, "json": None,
+               "markdown": None}
     return common.read_options(__doc__, options, words)
 
 
@@ -87,7 +87,7 @@ def one_round(bench, address, programs, before, number, options):
     peak, messages = crowd(bench, address, programs, f"crowd-{number}", options)
     back = wait_back(programs, before)
     after = look(programs)
-    print(f"  round {number} of {options['rounds']}", file=sys.stderr, flush=True)
+    common.say(f"round {number} of {options['rounds']}")
     return {"round": number, "messages": messages, "peak": peak, "after": after, "back_seconds": back}
 
 
@@ -142,14 +142,11 @@ def run():
                 rounds.append(one_round(bench, address, programs, before, number, options))
     finally:
         if rounds:
-            print(f"  {options['clients']:,} clients in each of {len(rounds)} rounds, "
-                  f"{sum(one['messages'] for one in rounds):,} messages, each byte checked\n")
+            common.tell(f"{options['clients']:,} clients in each of {len(rounds)} rounds, "
+                        f"{sum(one['messages'] for one in rounds):,} messages, each byte checked")
             report(before, rounds)
             missed = verdict(before, rounds)
-            if options["json"]:
-                figures = {"machine": common.machine(), "options": options, "before": before, "rounds": rounds,
-                           "missed": missed}
-                pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
+            common.keep(options, before=before, rounds=rounds, missed=missed)
     return 1 if missed else 0
 
 

@@ -7,17 +7,23 @@ costs more CPU when there are more sessions.
   --sessions N           in all (default 100000)
   --stages N[,N]...      opened up to each number in turn (default: 1000, 250000 or a half, and all)
   --per-edge N           clients of one edge process (default: what its files allow, 15000 at most)
-  --rate N               new clients per second (default 1500)
+  --rate N               new clients per second (default 2500)
   --active PERCENT       of the sessions that send one message each second (default 1)
   --seconds N            of the traffic, at each stage (default 20)
   --core-workers N       threads of the core (default 2)
   --trunks N             of each edge (default 2)
   --json FILE            figures for machines
+  --markdown FILE        what is printed, as Markdown
 
-The core may hold 256 sockets, no more. Prints, for each stage, what each part costs: user memory (anonymous Pss), kernel
-memory and CPU; and once more for the last stage while its traffic goes on. The kernel does not tell whose its memory is,
-so what the slabs (sockets, inodes, epoll items) have grown by since the start is divided by open files, which nearly
-all of it comes with; each part's page tables are added. Buffers of sockets are those of the whole system.
+The core may hold 256 sockets, no more: its listener and --trunks for each edge, so that 1,000,000 sessions on 67 edges
+of 15,000 clients make 135. What will not fit is refused at the start: sockets, open files of the whole system, memory at
+12.5 KB for both ends of a session; and after each stage of 20,000 sessions or more memory again, by what those that are
+open have taken. Programs wait up to a minute for each other, as some hundred share the CPUs.
+
+Prints, for each stage, what each part costs: user memory (anonymous Pss), kernel memory and CPU; and once more for the
+last stage while its traffic goes on. The kernel does not tell whose its memory is, so what the slabs (sockets, inodes,
+epoll items) have grown by since the start is divided by open files, which nearly all of it comes with; each part's page
+tables are added. Buffers of sockets are those of the whole system.
 
 CPU for one relayed message is measured at each stage with the same edges, the same trunks and the same number of
 messages per second, that of --active at all sessions, or at 250,000 if there are more; only the number of sessions
@@ -30,7 +36,6 @@ more messages per second, so it is not compared.
 Ends with status 1 if a client, a byte, the number of sockets or the growth of CPU was not as it must be.
 """
 
-import json
 import os
 import pathlib
 import statistics
@@ -41,8 +46,11 @@ import common
 
 CORE_SOCKETS_MAX = 256
 MEMORY_SPARE_KB = 524288   # that others shall keep
+SESSION_KB = 12.5          # what 250,000 took each, kernel memory of both ends and the clients' programs included
 MEMORY_SESSIONS = 20000    # with fewer, what others on the machine do counts for more
 FILES_EACH = 2.1           # of the whole system, for one session: both ends of a connection, and a little
+WATCHES_EACH = 2.1         # of epoll, likewise
+PATIENCE_SECONDS = 60      # for a PING, a handshake or an answer: a program may not get a CPU at once
 PROGRESS_SECONDS = 15
 GROWTH_MAX = 1.3           # CPU for one message, against the first stage
 GROWTH_FIRST = 1000        # sessions of the first stage, at most, for the growth to be judged
@@ -58,8 +66,8 @@ CLOSE_SECONDS = 900
 
 
 def arguments(words):
-    options = {"sessions": 100000, "per-edge": 15000, "rate": 1500, "active": 1, "seconds": 20, "core-workers": 2,
-               "trunks": 2, "stages": None, "json": None}
+    options = {"sessions": 100000, "per-edge": 15000, "rate": 2500, "active": 1, "seconds": 20, "core-workers": 2,
+               "trunks": 2, "stages": None, "json": None, "markdown": None}
     options = common.read_options(__doc__, options, words, {"stages": common.numbers})
     total = options["sessions"]
     middle = GROWTH_SESSIONS if total > GROWTH_SESSIONS else total // 2
@@ -85,15 +93,18 @@ def sockstat(name):
     return 0
 
 
-def check_files(sessions):
-    most = int(pathlib.Path("/proc/sys/fs/file-max").read_text())
-    if sessions * FILES_EACH > most:
-        raise common.Failure(f"{sessions:,} sessions need {sessions * FILES_EACH:,.0f} open files in all, the system "
-                             f"allows {most:,}: raise fs.file-max, or give fewer --sessions")
-
-
-def say(text):
-    print(f"  {text}", file=sys.stderr, flush=True)
+def check_limits(sessions):
+    """What the whole system allows."""
+    for name, each in (("fs/file-max", FILES_EACH), ("fs/epoll/max_user_watches", WATCHES_EACH)):
+        most = int((pathlib.Path("/proc/sys") / name).read_text())
+        if sessions * each > most:
+            name = name.replace("/", ".")
+            raise common.Failure(f"{sessions:,} sessions need {sessions * each:,.0f} of {name}, which is {most:,}: raise "
+                                 "it, or give fewer --sessions")
+    available, need = meminfo()["available_kb"] - MEMORY_SPARE_KB, sessions * SESSION_KB
+    if need > available:
+        raise common.Failure(f"{sessions:,} sessions would need {need / 1048576:.1f} GiB of memory, clients included; "
+                             f"{max(0, available) / 1048576:.1f} GiB can be had: give fewer --sessions")
 
 
 def share(number, index, count):
@@ -109,6 +120,7 @@ class Fleet:
         self.bench = bench
         self.options = options
         self.capacity = min(options["per-edge"], bench.files - common.FILES_SPARE)
+        self.edge_count = -(-options["sessions"] // self.capacity)
         self.loads = []    # whose clients stay until the end
         self.senders = []  # of the present stage
         self.load_count = 0
@@ -117,12 +129,20 @@ class Fleet:
         self.sessions = 0
         self.idle = 0      # sessions of `loads`
 
+    def check_sockets(self):
+        """Of the core: one for each trunk, and its listener."""
+        trunks = self.edge_count * self.options["trunks"]
+        if trunks + 1 > CORE_SOCKETS_MAX:
+            raise common.Failure(f"{self.edge_count} edges with {self.options['trunks']} trunks each would need "
+                                 f"{trunks + 1} sockets of the core, which may hold {CORE_SOCKETS_MAX}: give fewer "
+                                 "--trunks or --sessions, or more clients to each edge (--per-edge, open files)")
+
     def start(self):
-        self.core, address = self.bench.core("--workers", self.options["core-workers"])
-        count = -(-self.options["sessions"] // self.capacity)
-        for i in range(count):
+        patience = ["--ping-timeout", f"{PATIENCE_SECONDS}s", "--handshake-timeout", f"{PATIENCE_SECONDS}s"]
+        self.core, address = self.bench.core("--workers", self.options["core-workers"], *patience)
+        for i in range(self.edge_count):
             edge, edge_address = self.bench.edge(address, "--workers", "1", "--trunks", self.options["trunks"],
-                                                 name=f"edge-{i}")
+                                                 "--open-timeout", f"{PATIENCE_SECONDS}s", *patience, name=f"edge-{i}")
             self.edges.append(edge)
             self.addresses.append(edge_address)
         # A few clients each, so that what is loaded once is not taken for the sessions'.
@@ -186,8 +206,8 @@ class Fleet:
         # Each edge has addresses of its own: ports are counted for each pair of addresses.
         first = 1 + edge * 4
         load = common.Load(self.bench, f"load-{self.load_count}", self.addresses[edge], "--clients", clients, "--rate",
-                           max(1, self.options["rate"] * clients // missing), "--opening",
-                           max(20, 400 // len(self.edges)), "--timeout", "30", "--source-addresses",
+                           -(-self.options["rate"] * clients // missing), "--opening",
+                           max(20, 400 // len(self.edges)), "--timeout", PATIENCE_SECONDS, "--source-addresses",
                            f"127.77.{first // 256}.{first % 256}", "--messages-per-second", max(1, messages),
                            "--duration", LEAD_SECONDS + self.options["seconds"] + TAIL_SECONDS, "--random")
         load.clients = clients
@@ -213,7 +233,7 @@ class Fleet:
                                      "still wait for clients")
             if now - said > PROGRESS_SECONDS:
                 said = now
-                say(f"about {min(missing, (sockets - before) // 2):,} of {missing:,} more sessions after "
+                common.say(f"about {min(missing, (sockets - before) // 2):,} of {missing:,} more sessions after "
                     f"{now - begun:.0f} s")
 
     def check_alive(self):
@@ -255,7 +275,7 @@ class Fleet:
             marks.append(self.mark())
         busy = self.costs()
         if time.monotonic() - begun > LEAD_SECONDS + seconds + TAIL_SECONDS:
-            say("memory during the traffic was looked at too late: some sessions may have left")
+            common.say("memory during the traffic was looked at too late: some sessions may have left")
         # What went wrong is told with the figures, at the end.
         figures = [load.finish(CLOSE_SECONDS, allowed=(0, 1, 4)) for load in loads]
         self.sessions -= sum(load.clients for load in loads)
@@ -311,8 +331,8 @@ def memory_row(name, stage, per_session):
         cells += [f"{stage[part + '_anon_kb'] / 1024:,.0f}", f"{stage[part + '_kernel_kb'] / 1024:,.0f}"]
         if part != "loads":
             cells.insert(-1, per_session(f"{part}_anon_kb"))
-    return cells + [f"{stage['slab_grown_kb'] / 1024:,.0f}", per_session("slab_grown_kb"), f"{stage['sockstat_kb'] / 1024:,.0f}",
-                    str(stage["core_sockets"])]
+    return cells + [f"{stage['slab_grown_kb'] / 1024:,.0f}", per_session("slab_grown_kb"),
+                    f"{stage['sockstat_kb'] / 1024:,.0f}", str(stage["core_sockets"])]
 
 
 def report_stages(stages):
@@ -342,13 +362,12 @@ def report_traffic(stages):
                     [text for part in ("edges", "core")
                      for text in (f"{traffic[part + '_us_per_message']:.1f}",
                                   f"{traffic[part + '_growth']:.2f}" if part + "_growth" in traffic else "")])
-    print()
     common.table(["sessions", "edge us/open", "core us/open", "senders", "messages/s", "messages", "faults", "failed",
                   "p50 ms", "p99 ms", "edge us/message", "x first", "core us/message", "x first"], rows)
-    print("  faults: lost, doubled, altered or late for ever; failed: clients; latencies: of the worst load process")
+    common.tell("faults: lost, doubled, altered or late for ever; failed: clients; latencies: of the worst load process")
     late = sum(stage["traffic"]["late_loads"] for stage in stages if "traffic" in stage)
     if late:
-        print(f"  {late} load generators fell behind their own schedule: latencies say more of them than of the relays")
+        common.tell(f"{late} load generators fell behind their own schedule: latencies say more of them than of the relays")
 
 
 def report_growth(stages):
@@ -356,8 +375,8 @@ def report_growth(stages):
     judged = [stage for stage in stages[2:]
               if stage["sessions"] <= GROWTH_SESSIONS and "core_growth" in stage.get("traffic", {})]
     if not judged or stages[1]["sessions"] > GROWTH_FIRST:
-        print(f"  growth of CPU per message: not judged; that needs a first stage of {GROWTH_FIRST:,} sessions or fewer "
-              "and another")
+        common.tell(f"growth of CPU per message: not judged; that needs a first stage of {GROWTH_FIRST:,} sessions or "
+                    "fewer and another")
         return []
     missed = []
     for part in ("edges", "core"):
@@ -372,9 +391,10 @@ def report_growth(stages):
 def measure(bench, options, stages):
     """Adds each stage to `stages` as soon as it is measured."""
     fleet = Fleet(bench, options)
+    fleet.check_sockets()
     fleet.start()
-    print(f"  1 core of {options['core-workers']} threads, {len(fleet.edges)} edges of up to {fleet.capacity:,} "
-          f"clients, {bench.files:,} open files for each process\n", flush=True)
+    common.tell(f"1 core of {options['core-workers']} threads, {len(fleet.edges)} edges of up to {fleet.capacity:,} clients "
+                f"with {options['trunks']} trunks each, {bench.files:,} open files for each process")
     fleet.settle()
     stages.append(fleet.costs())
     for sessions in options["stages"]:
@@ -384,7 +404,7 @@ def measure(bench, options, stages):
         fleet.settle()
         stages.append(fleet.costs())
         stages[-1].update(opened=missing, core_open_cpu=opened[1] - begun[1], edges_open_cpu=opened[2] - begun[2])
-        say(f"{sessions:,} open after {opened[0] - begun[0]:.0f} s")
+        common.say(f"{sessions:,} open after {opened[0] - begun[0]:.0f} s")
         fleet.check_memory(stages[0], stages[-1])
         stages[-1]["traffic"] = fleet.traffic()
 
@@ -402,7 +422,7 @@ def verdict(stages):
 
 def run():
     options = arguments(sys.argv[1:])
-    check_files(options["sessions"])
+    check_limits(options["sessions"])
     common.print_machine()
     stages = []
     missed = []
@@ -418,9 +438,8 @@ def run():
             report_stages(stages)
             report_traffic(stages)
             missed = report_growth(stages) + verdict(stages)
-        if options["json"] and stages:
-            figures = {"machine": common.machine(), "options": options, "stages": stages}
-            pathlib.Path(options["json"]).write_text(json.dumps(figures, indent=2) + "\n")
+        if stages:
+            common.keep(options, stages=stages, missed=missed)
     return 1 if missed else 0
 
 
