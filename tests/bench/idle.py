@@ -3,31 +3,52 @@
 User memory and CPU for one idle TLS client: Trunkline's edge and core, and HAProxy, nginx (stream), nghttpx, hitch and
 stunnel, each with one worker, the same ECDSA certificate, and a service behind it that echoes.
 
-  --clients N[,N]...   numbers of clients (default 1000,5000,15000)
+  --part NAME[,NAME]   memory, handshakes (default: both)
   --only NAME[,NAME]   trunkline, haproxy, nginx, nghttpx, hitch, stunnel (default: all)
-  --rate N             new clients per second (default 800)
-  --handshakes N       clients of the runs that measure CPU per handshake (default 1000; 0: leave them out)
+  --suite NAME         the cipher that clients offer: aes-128-gcm, aes-256-gcm, chacha20-poly1305, or any, which leaves
+                       the choice to each program (default aes-128-gcm)
+  --clients N[,N]...   memory: numbers of clients (default 1000,5000,15000)
+  --rate N             memory: new clients per second (default 800)
+  --handshakes N       handshakes: clients of each round (default 400)
+  --rounds N           handshakes: (default 5)
   --json FILE          figures for machines
+  --markdown FILE      what is printed, as Markdown
 
-Clients are opened up to each number in turn; each is served once, then all rest. Memory is anonymous proportional
-memory (Pss_Anon of all processes of a program). What one client costs is the growth between the last two numbers,
-divided by their difference, so that what a program takes at its start does not count. A program that needs two files
-for each client (all but Trunkline and nghttpx) is measured up to what the limit of open files allows, and one that
-fails to serve so many up to the number before.
+Memory: one program after the other. Clients are opened up to each number in turn; each is served once, then all rest,
+until memory has not changed for 7 s. Memory is anonymous proportional memory (Pss_Anon of all processes of a program).
+What one client costs is the growth between the last two numbers, divided by their difference, so that what a program
+takes at its start does not count. A program that needs two files for each client (all but Trunkline and nghttpx) is
+measured up to what the limit of open files allows, and one that fails to serve so many up to the number before.
+
+Handshakes: all programs run at the same time, and in each round one after the other is measured while the others rest, in
+another order each time; medians of the rounds count, and for comparisons the median of the ratios of a round. CPU per
+handshake is that of a connection from its first to its last byte: TCP, TLS 1.3, the way to the service, one message of
+100 bytes and back, and the end. "Resumed" is the same with a ticket, and the end is a reset. 250 come per second.
 
 nghttpx relays HTTP only: its clients make one request instead of one echo.
 
-CPU per handshake is that of a connection from its first to its last byte: TCP, TLS 1.3, the way to the service, one
-message of 100 bytes and back, and the end. "Resumed" is the same with a ticket, and the end is a reset.
+The bars: between 5,000 and 15,000 clients at most 512 bytes for one on the edge and on the core, of anonymous and of
+all proportional memory; CPU of a full handshake on the edge below HAProxy's and nginx's; a resumed one cheaper than a full
+one. Ends with status 1 if one is missed. A bar for which not enough was measured is not judged.
 """
 
-import json
 import pathlib
 import shutil
+import statistics
 import sys
 import time
 
 import common
+
+PARTS = ("memory", "handshakes")
+BYTES_MAX = 512
+BYTES_BETWEEN = [5000, 15000]
+HANDSHAKES_PER_SECOND = 250   # slowly: a queue would not make one cost less
+STORM_TAIL_SECONDS = 2        # between the last client's return and the end of all
+RESUMED_SHARE_MIN = 0.99      # of the handshakes that were to be
+# Disabling the others is how GnuTLS clients are told without an option of their own.
+CIPHERS = ("AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305")
+SUITES = {0x1301: "AES-128-GCM", 0x1302: "AES-256-GCM", 0x1303: "CHACHA20-POLY1305"}
 
 
 class Subject:
@@ -41,7 +62,16 @@ class Subject:
         self.backend = backend
         self.port = common.free_port()
         self.parts = {}  # by the name of the row
+        self.environment = None  # of its load generators
         self.address = f"127.0.0.1:{self.port}"
+
+    def load(self, name, *options, wait=True):
+        return common.Load(self.bench, name, self.address, *options, *self.load_options, wait=wait,
+                           environment=self.environment)
+
+    def warm(self):
+        """What a program loads with its first clients is no client's."""
+        self.load("warm", "--clients", "50", "--duration", "1", wait=False).finish(allowed=(0, 4))
 
     def combined(self):
         """Key and certificate in one file, as some want it."""
@@ -168,108 +198,101 @@ SUBJECTS = {"trunkline": Trunkline, "haproxy": Haproxy, "nginx": Nginx, "nghttpx
             "stunnel": Stunnel}
 
 
-def number(name, text, least=1):
-    if not text.isdigit() or not least <= int(text) <= 10_000_000:
-        raise common.Failure(f"{name}: \"{text}\" is not a number from {least} on")
-    return int(text)
+def names_of(known):
+    """Reads names with commas between."""
+    def read(option, text):
+        for name in text.split(","):
+            if name not in known:
+                raise common.Failure(f"{option}: nothing is called \"{name}\"")
+        return text.split(",")
+    return read
+
+
+def read_suite(option, text):
+    if text.upper() not in CIPHERS + ("ANY",):
+        raise common.Failure(f"{option}: \"{text}\" is not {', '.join(CIPHERS).lower()} or any")
+    return text.upper()
 
 
 def arguments(words):
-    options = {"clients": [1000, 5000, 15000], "only": list(SUBJECTS), "rate": 800, "handshakes": 1000, "json": None}
-    words = list(words)
-    while words:
-        name = words.pop(0)
-        if name == "--help":
-            print(__doc__.strip())
-            sys.exit(0)
-        if name not in ("--clients", "--only", "--rate", "--handshakes", "--json"):
-            raise common.Failure(f"unknown option {name}; see scripts/bench idle --help")
-        if not words:
-            raise common.Failure(f"{name} needs a value")
-        value = words.pop(0)
-        if name == "--clients":
-            options["clients"] = sorted({number(name, text) for text in value.split(",")})
-        elif name == "--only":
-            options["only"] = value.split(",")
-            for text in options["only"]:
-                if text not in SUBJECTS:
-                    raise common.Failure(f"--only: nothing is called \"{text}\"")
-        elif name == "--json":
-            options["json"] = value
-        else:
-            options[name[2:]] = number(name, value, 0)
-    return options
+    options = {"part": list(PARTS), "only": list(SUBJECTS), "suite": CIPHERS[0], "clients": [1000, 5000, 15000],
+               "rate": 800, "handshakes": 400, "rounds": 5, "json": None, "markdown": None}
+    return common.read_options(__doc__, options, words, {"part": names_of(PARTS), "only": names_of(SUBJECTS),
+                                                         "suite": read_suite, "clients": common.numbers})
 
 
-def memory_at_rest(program):
-    """The least of three looks: a program may be tidying up."""
-    looks = []
-    for _ in range(3):
-        time.sleep(0.7)
-        looks.append(program.memory_kb())
-    return min(looks)
+def suite_environment(bench, suite):
+    """For load generators: the environment with which GnuTLS offers one cipher only."""
+    if suite == "ANY":
+        return None
+    path = bench.directory / "priorities"
+    path.write_text("[overrides]\n" + "".join(f"tls-disabled-cipher = {cipher}\n"
+                                              for cipher in CIPHERS if cipher != suite))
+    return {"GNUTLS_SYSTEM_PRIORITY_FILE": str(path)}
+
+
+def check_suite(figures, suite):
+    """What was negotiated, which must be what was asked for."""
+    negotiated = SUITES.get(figures["tls_suite"], f"{figures['tls_suite']:#06x}")
+    if figures["tls_version"] != 0x0304 or suite not in ("ANY", negotiated):
+        raise common.Failure(f"clients got {negotiated} of TLS {figures['tls_version']:#06x}, and not {suite} of TLS 1.3")
+    return negotiated
+
+
+def cpu_of(subjects):
+    """CPU seconds by the name of the part."""
+    return {name: part.cpu_seconds() for subject in subjects for name, part in subject.parts.items()}
+
+
+def memory_at_rest(subject):
+    """By part, (anonymous, all) in kB."""
+    common.settle(subject.parts.values())
+    return {name: part.memory_kb() for name, part in subject.parts.items()}
 
 
 def memory_by_clients(subject, options):
     """Opens clients up to each number; per part, (clients, anonymous kB, all kB, CPU seconds) from 0 clients on."""
     limit = (subject.bench.files - common.FILES_SPARE) // subject.files_per_client
     sizes = sorted({min(size, limit) for size in options["clients"]})
-    points = {name: [(0, *memory_at_rest(part), part.cpu_seconds())] for name, part in subject.parts.items()}
+    at_rest, cpu = memory_at_rest(subject), cpu_of([subject])
+    points = {name: [(0, *at_rest[name], cpu[name])] for name in subject.parts}
     loads = []
     opened = 0
     for size in sizes:
-        load = common.Load(subject.bench, f"load-{len(loads)}", subject.address, "--clients", size - opened, "--rate",
-                           options["rate"], "--duration", "0", *subject.load_options)
+        load = subject.load(f"load-{len(loads)}", "--clients", size - opened, "--rate", options["rate"], "--duration",
+                            "0")
         loads.append(load)
         load.wait_ready()
         opened = size
-        cpu = {name: part.cpu_seconds() for name, part in subject.parts.items()}
-        for name, part in subject.parts.items():
-            points[name].append((size, *memory_at_rest(part), cpu[name]))
-    rest = {name: part.cpu_seconds() for name, part in subject.parts.items()}
+        cpu = cpu_of([subject])
+        at_rest = memory_at_rest(subject)
+        for name, found in points.items():
+            found.append((size, *at_rest[name], cpu[name]))
+    before = cpu_of([subject])
     time.sleep(5)
-    rest = {name: (part.cpu_seconds() - rest[name]) / 5 for name, part in subject.parts.items()}
+    rest = {name: (seconds - before[name]) / 5 for name, seconds in cpu_of([subject]).items()}
     for load in loads:
         load.go()
     # A peer that cannot hold a number of clients is measured up to the one before, and that is said.
     failed = None
     for stage, load in enumerate(loads):
         figures = load.finish(allowed=(0,) if isinstance(subject, Trunkline) else (0, 1))
+        suite = check_suite(figures, options["suite"])
         if failed is None and figures["failed"] > 0:
             failed = f"of {sizes[stage]:,} clients {figures['failed']:,} failed"
             points = {name: found[:stage + 1] for name, found in points.items()}
     if min(len(found) for found in points.values()) < 2:
         raise common.Failure(f"{subject.address}: not even the first clients were served: {failed}")
-    return points, rest, failed
+    return points, rest, failed, suite
 
 
-def handshake_costs(subject, options):
-    """CPU seconds per part for all handshakes of a run: full, and those that a storm made resumed."""
-    clients = options["handshakes"]
-    spread = clients / 250  # slowly: a queue would not make it cost less
-    common_options = ["--clients", clients, "--rate", "250", "--duration", "0", *subject.load_options]
-    costs = []
-    share = 0.0
-    for extra in ([], ["--resume", "--storm", "100", "--jitter", f"{spread:.1f}"]):
-        before = {name: part.cpu_seconds() for name, part in subject.parts.items()}
-        load = common.Load(subject.bench, f"handshakes-{len(costs)}", subject.address, *common_options, *extra,
-                           wait=False)
-        figures = load.finish(allowed=(0, 4))
-        time.sleep(0.5)
-        costs.append({name: part.cpu_seconds() - before[name] for name, part in subject.parts.items()})
-        share = figures["handshakes"]["resumed"] / clients
-    return {name: {"full_us": costs[0][name] / clients * 1e6,
-                   "again_us": (costs[1][name] - costs[0][name]) / clients * 1e6, "resumed_share": share}
-            for name in subject.parts}
-
-
-def figures_of(name, points, rest, costs, failed):
-    """The headline and everything that it was made from."""
+def figures_of(points, rest, failed, suite):
+    """What a client of one part costs, and everything that it was made from."""
     (lower, upper) = points[-2:]
     clients = upper[0] - lower[0]
-    figures = {
-        "name": name,
+    return {
         "failed": failed,
+        "suite": suite,
         "points": [{"clients": point[0], "pss_anon_kb": point[1], "pss_kb": point[2]} for point in points],
         "bytes_per_client": (upper[1] - lower[1]) * 1024 / clients,
         "pss_bytes_per_client": (upper[2] - lower[2]) * 1024 / clients,
@@ -277,60 +300,167 @@ def figures_of(name, points, rest, costs, failed):
         "idle_cpu_us_per_client_second": rest / upper[0] * 1e6,
         "open_cpu_us": (upper[3] - points[0][3]) / upper[0] * 1e6,
     }
-    figures.update(costs or {})
-    return figures
 
 
-def measure(bench, name, options):
-    service = common.Program(bench, "service", common.BIN / "trunkline-bench-service", "127.0.0.1:0")
+def start(bench, name, service, environment):
     subject = SUBJECTS[name](bench, service.address())
+    subject.environment = environment
     subject.start()
-    warm = common.Load(bench, "warm", subject.address, "--clients", "50", "--duration", "1", *subject.load_options,
-                       wait=False)
-    warm.finish(allowed=(0, 4))
-    costs = handshake_costs(subject, options) if options["handshakes"] > 0 else {}
-    points, rest, failed = memory_by_clients(subject, options)
-    results = [figures_of(part, points[part], rest[part], costs.get(part), failed) for part in subject.parts]
+    subject.warm()
+    return subject
+
+
+def memory_of(bench, name, options):
+    """By part, the figures of one program."""
+    service = common.Program(bench, "service", common.BIN / "trunkline-bench-service", "127.0.0.1:0")
+    subject = start(bench, name, service, suite_environment(bench, options["suite"]))
+    points, rest, failed, suite = memory_by_clients(subject, options)
     bench.stop_all()
-    return results
+    return {part: figures_of(points[part], rest[part], failed, suite) for part in subject.parts}
 
 
-def report(results):
+def cpu_at_rest(subject):
+    """CPU seconds by part, as soon as it is done with what it has been given."""
+    end = time.monotonic() + 5
+    known = cpu_of([subject])
+    while time.monotonic() < end:
+        time.sleep(0.3)
+        now = cpu_of([subject])
+        if sum(now.values()) - sum(known.values()) < 0.001:
+            break
+        known = now
+    return now
+
+
+def handshakes_once(subject, name, options):
+    """By part, CPU for a full and for a resumed handshake in microseconds. Clients are opened, then a storm drops them
+    all, and they come back with their tickets; then they end. The first and the last are the full ones' cost."""
+    clients = options["handshakes"]
+    storm_seconds = clients / HANDSHAKES_PER_SECOND
+    begun = cpu_at_rest(subject)
+    load = subject.load(name, "--clients", clients, "--rate", HANDSHAKES_PER_SECOND, "--messages-per-second", "0",
+                        "--resume", "--storm", "100", "--jitter", f"{storm_seconds:.1f}", "--duration",
+                        f"{storm_seconds + STORM_TAIL_SECONDS:.1f}")
+    load.wait_ready()
+    opened = cpu_at_rest(subject)
+    load.go()
+    time.sleep(storm_seconds + STORM_TAIL_SECONDS / 2)
+    back = cpu_of([subject])
+    figures = load.finish(allowed=(0, 4))
+    ended = cpu_at_rest(subject)
+    check_suite(figures, options["suite"])
+    return {part: {"full_us": (opened[part] - begun[part] + ended[part] - back[part]) / clients * 1e6,
+                   "again_us": (back[part] - opened[part]) / clients * 1e6,
+                   "resumed_share": figures["handshakes"]["resumed"] / clients} for part in subject.parts}
+
+
+def handshakes(bench, options):
+    """By part, medians and each round's figures. All programs run; one at a time has something to do."""
+    service = common.Program(bench, "service", common.BIN / "trunkline-bench-service", "127.0.0.1:0")
+    environment = suite_environment(bench, options["suite"])
+    subjects = [start(bench, name, service, environment) for name in options["only"]]
+    rounds = {part: [] for subject in subjects for part in subject.parts}
+    for number in range(options["rounds"]):
+        common.say(f"handshakes, round {number + 1} of {options['rounds']}")
+        turn = number % len(subjects)
+        for subject in subjects[turn:] + subjects[:turn]:
+            for part, costs in handshakes_once(subject, f"handshakes-{number}", options).items():
+                rounds[part].append(costs)
+    bench.stop_all()
+    return {part: {"full_us": statistics.median(one["full_us"] for one in found),
+                   "again_us": statistics.median(one["again_us"] for one in found),
+                   "resumed_share": min(one["resumed_share"] for one in found),
+                   "rounds": found} for part, found in rounds.items()}
+
+
+def report_memory(results):
     # Peers hold a client's whole state in one program; what they are compared with is the edge.
-    base = next((r for r in results if r["name"] == "trunkline edge"), None)
+    base = results.get("trunkline edge")
     rows = []
-    for r in results:
+    for name, r in results.items():
         ratio = "" if base is None or base["bytes_per_client"] <= 0 else \
             f"{r['bytes_per_client'] / base['bytes_per_client']:.1f}"
         points = r["points"][1:]
-        rows.append([r["name"], f"{r['measured_between'][0]:,}-{r['measured_between'][1]:,}",
-                     f"{r['bytes_per_client']:,.0f}", ratio] +
+        rows.append([name, f"{r['measured_between'][0]:,}-{r['measured_between'][1]:,}",
+                     f"{r['bytes_per_client']:,.0f}", ratio, f"{r['pss_bytes_per_client']:,.0f}"] +
                     [f"{(p['pss_anon_kb'] - r['points'][0]['pss_anon_kb']) / 1024:,.1f}" for p in points[-3:]] +
                     [""] * (3 - len(points[-3:])) +
-                    [f"{r['full_us']:,.0f}" if "full_us" in r else "",
-                     f"{r['again_us']:,.0f} ({r['resumed_share']:.0%} resumed)" if "again_us" in r else "",
-                     f"{r['idle_cpu_us_per_client_second']:.2f}"])
-    common.table(["", "between clients", "B/client", "x edge", "MB, 1st", "2nd", "3rd", "us/full", "us/again",
-                  "us/client/s idle"], rows)
-    for r in results:
+                    [f"{r['open_cpu_us']:,.0f}", f"{r['idle_cpu_us_per_client_second']:.2f}", r["suite"]])
+    common.table(["", "between clients", "B/client", "x edge", "all Pss", "MB, 1st", "2nd", "3rd", "us/open",
+                  "us/client/s idle", "cipher"], rows)
+    for name, r in results.items():
         if r["failed"]:
-            print(f"  {r['name']}: {r['failed']}, so it was measured below")
+            common.tell(f"{name}: {r['failed']}, so it was measured below")
+
+
+def ratios(results, one, other, name):
+    """The median of the ratios of two programs' figures in the same round."""
+    return statistics.median(mine[name] / max(1e-9, its[name])
+                             for mine, its in zip(results[one]["rounds"], results[other]["rounds"]))
+
+
+def report_handshakes(results):
+    rows = []
+    for name, r in results.items():
+        spread = [one["full_us"] for one in r["rounds"]]
+        against = f"{ratios(results, name, 'trunkline edge', 'full_us'):.2f}" if "trunkline edge" in results else ""
+        rows.append([name, f"{r['full_us']:,.0f}", f"{min(spread):,.0f}-{max(spread):,.0f}", against,
+                     f"{r['again_us']:,.0f}", f"{r['resumed_share']:.0%}"])
+    common.table(["", "us/full", "of rounds", "x edge", "us/again", "resumed"], rows)
+
+
+def judge_memory(results):
+    """A line for each bar; what has missed it. The larger of two ways to count is judged."""
+    missed = []
+    for name, r in results.items():
+        if not name.startswith("trunkline"):
+            continue
+        each = max(r["bytes_per_client"], r["pss_bytes_per_client"])
+        text = f"user memory of one idle client on the {name.split()[1]}, at most {BYTES_MAX} bytes"
+        if r["measured_between"] == BYTES_BETWEEN:
+            missed += common.judge(f"{text}: {each:,.0f}", each <= BYTES_MAX)
+        else:
+            common.tell(f"{text}: not judged; that needs {BYTES_BETWEEN[0]:,} and {BYTES_BETWEEN[1]:,} clients")
+    return missed
+
+
+def judge_handshakes(results):
+    missed = []
+    if "trunkline edge" not in results:
+        return missed
+    for name in ("haproxy", "nginx"):
+        if name in results:
+            ratio = ratios(results, "trunkline edge", name, "full_us")
+            text = f"CPU of a full handshake on the edge, below that of {name}: {ratio:.2f} times"
+            missed += common.judge(text, ratio < 1)
+    edge = results["trunkline edge"]
+    share = edge["resumed_share"]
+    ratio = statistics.median(one["again_us"] / max(1e-9, one["full_us"]) for one in edge["rounds"])
+    missed += common.judge(f"CPU of a resumed handshake on the edge, below that of a full one: {ratio:.2f} times, "
+                           f"{share:.0%} resumed", ratio < 1 and share >= RESUMED_SHARE_MIN)
+    return missed
 
 
 def run():
     options = arguments(sys.argv[1:])
-    results = []
+    memory, costs = {}, {}
+    missed = []
     common.print_machine()
-    with common.Bench() as bench:
-        for name in options["only"]:
-            print(f"  {name} ...", file=sys.stderr, flush=True)
-            results += measure(bench, name, options)
-    print()
-    report(results)
-    if options["json"]:
-        text = json.dumps({"machine": common.machine(), "results": results}, indent=2)
-        pathlib.Path(options["json"]).write_text(text + "\n")
-    return 0
+    try:
+        with common.Bench() as bench:
+            for name in options["only"] if "memory" in options["part"] else []:
+                common.say(f"memory of {name} ...")
+                memory.update(memory_of(bench, name, options))
+            if "handshakes" in options["part"]:
+                costs.update(handshakes(bench, options))
+    finally:
+        for results, report, judge in ((memory, report_memory, judge_memory),
+                                       (costs, report_handshakes, judge_handshakes)):
+            if results:
+                report(results)
+                missed += judge(results)
+        common.keep(options, memory=memory, handshakes=costs, missed=missed)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
