@@ -96,6 +96,7 @@ static void attempt_end(struct client *client)
 static void client_release(struct client *client, enum transport_close how)
 {
     attempt_end(client);
+    exchange_end(&client->exchange);
     tls_dispose(&client->tls);
     transport_close(&client->socket.transport, how);
     chain_clear(&client->outbox.pending);
@@ -209,10 +210,14 @@ static void ticket_use(struct client *client)
     }
 }
 
-/* Within outbox_begin and client_flush: queues `length` bytes of the party's message room. */
+/* Within outbox_begin and client_flush: queues `length` bytes of the party's message room; none were written when
+ * memory was out. */
 static enum error_code send_message(struct client *client, size_t length, uint64_t outstanding_before)
 {
     struct client_party *party = client->party;
+    if (length == 0) {
+        return ERROR_NO_MEMORY;
+    }
     party->in_flight += exchange_outstanding(&client->exchange) - outstanding_before;
     client_update_ready(client);
     return tls_send(&client->tls, &tls_events, party->message, length);
@@ -415,6 +420,7 @@ void client_party_init(struct client_party *party)
 {
     slab_init(&party->attempts, "attempts", sizeof(struct client_attempt));
     tls_memory_init(&party->tls_memory);
+    slab_init(&party->answers, "answers", sizeof(struct exchange_answer));
 }
 
 void client_party_dispose(struct client_party *party)
@@ -422,6 +428,7 @@ void client_party_dispose(struct client_party *party)
     if (party->attempts.name != NULL) {
         slab_dispose(&party->attempts);
         slab_group_dispose(&party->tls_memory);
+        slab_dispose(&party->answers);
     }
 }
 

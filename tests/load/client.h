@@ -51,6 +51,7 @@ struct client_party {
     uint8_t *ticket_room; /* CLIENT_TICKET_MAX_BYTES; NULL: tickets are not kept */
     struct slab attempts; /* of struct client_attempt */
     struct slab_group tls_memory;
+    struct slab answers;  /* of struct exchange_answer; the plan's */
     uint64_t opening_timeout_ms;
     uint64_t storm_us;                           /* when the storm dropped its clients; 0: not yet */
     uint32_t counts[CLIENT_STATE_COUNT];         /* clients in each state */

@@ -22,10 +22,17 @@ void exchange_init(struct exchange *exchange, const struct exchange_plan *plan, 
     exchange->client = client;
     exchange->kind = (uint8_t)kind;
     exchange->first = 1;
-    if (kind == EXCHANGE_ECHO || kind == EXCHANGE_UP) {
-        message_reader_init(&exchange->u.reader, client, plan->message_bytes);
-    } else {
-        http_reader_init(&exchange->u.http.reader);
+    message_reader_init(&exchange->reader, client, plan->message_bytes);
+    if (kind == EXCHANGE_DOWN) {
+        exchange->reader.sent = UINT64_MAX; /* the server may send any number */
+    }
+}
+
+void exchange_end(struct exchange *exchange)
+{
+    if (exchange->answer != NULL) {
+        slab_free(exchange->plan->answers, exchange->answer);
+        exchange->answer = NULL;
     }
 }
 
@@ -44,9 +51,9 @@ static size_t write_message(struct exchange *exchange, uint64_t intended_us, uin
 {
     struct tally *tally = exchange->plan->tally;
     const struct message message = {
-        .sequence = exchange->u.reader.sent, .intended_us = intended_us, .client = exchange->client, .size = size};
+        .sequence = exchange->reader.sent, .intended_us = intended_us, .client = exchange->client, .size = size};
     message_write(&message, into);
-    exchange->u.reader.sent++;
+    exchange->reader.sent++;
     tally->sent++;
     tally->bytes_up += size;
     return size;
@@ -56,6 +63,13 @@ static size_t write_request(struct exchange *exchange, uint64_t intended_us, uin
 {
     const struct exchange_plan *plan = exchange->plan;
     char query[96] = "";
+    exchange->answer = slab_alloc(plan->answers);
+    if (exchange->answer == NULL) {
+        return 0;
+    }
+    exchange->answer->exchange = exchange;
+    exchange->answer->intended_us = intended_us;
+    http_reader_init(&exchange->answer->http);
     if (exchange->kind == EXCHANGE_DOWN) {
         snprintf(query, sizeof(query), "%cclient=%" PRIu32 "&size=%" PRIu32 "&interval_us=%" PRIu64,
                  strchr(plan->path, '?') == NULL ? '?' : '&', exchange->client, plan->message_bytes,
@@ -66,8 +80,6 @@ static size_t write_request(struct exchange *exchange, uint64_t intended_us, uin
                  "GET %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: trunkline-load\r\nAccept: */*\r\n%s\r\n", plan->path,
                  query, plan->host, exchange->kind == EXCHANGE_PROBE ? "Connection: close\r\n" : "");
     assert(length > 0 && length < (int)EXCHANGE_REQUEST_MAX_BYTES && "the options bound path and host");
-    exchange->u.http.intended_us = intended_us;
-    exchange->waiting = 1;
     plan->tally->requests++;
     plan->tally->bytes_up += (uint64_t)length;
     return (size_t)length;
@@ -88,7 +100,7 @@ bool exchange_may_send(const struct exchange *exchange)
     case EXCHANGE_UP:
         return true;
     case EXCHANGE_HTTP:
-        return !exchange->waiting;
+        return exchange->answer == NULL;
     default:
         return false;
     }
@@ -112,7 +124,7 @@ size_t exchange_ping(struct exchange *exchange, uint64_t intended_us, uint8_t *i
 
 static void on_message(struct message_reader *reader, const struct message *message)
 {
-    struct exchange *exchange = container_of(reader, struct exchange, u.reader);
+    struct exchange *exchange = container_of(reader, struct exchange, reader);
     struct exchange_result result = {.measured = true, .measure = MEASURE_DELIVERY, .since_us = message->intended_us};
     if (exchange->kind == EXCHANGE_DOWN) {
         exchange->plan->tally->delivered++;
@@ -126,77 +138,83 @@ static void on_message(struct message_reader *reader, const struct message *mess
 
 static enum error_code receive_messages(struct exchange *exchange, const uint8_t *bytes, size_t length)
 {
-    return message_reader_feed(&exchange->u.reader, bytes, length, &exchange->plan->tally->faults, on_message);
+    return message_reader_feed(&exchange->reader, bytes, length, &exchange->plan->tally->faults, on_message);
 }
 
-/* The head of an answer is complete. */
-static enum error_code judge_head(struct exchange *exchange)
+static struct exchange_answer *answer_of(struct http_reader *http)
 {
+    return container_of(http, struct exchange_answer, http);
+}
+
+static enum error_code on_head(struct http_reader *http)
+{
+    struct exchange_answer *answer = answer_of(http);
+    struct exchange *exchange = answer->exchange;
     const struct exchange_plan *plan = exchange->plan;
-    const struct http_reader *http = &exchange->u.http.reader;
     if (exchange->kind == EXCHANGE_PROBE) {
-        if (http->status >= 500) {
+        if (http->parser.status_code >= 500) {
             plan->tally->wrong_status++;
         } else {
             plan->tally->answered++;
         }
-        exchange->waiting = 0;
+        answer->over = 1;
+    } else if (exchange->kind == EXCHANGE_DOWN) {
+        if (http->parser.status_code != plan->status) {
+            plan->tally->wrong_status++;
+            return ERROR_INVALID;
+        }
         tell(exchange, (struct exchange_result){.measured = false});
-        return ERROR_NONE;
-    }
-    if (http->status != plan->status) {
-        plan->tally->wrong_status++;
-        return exchange->kind == EXCHANGE_DOWN ? ERROR_INVALID : ERROR_NONE;
-    }
-    if (exchange->kind == EXCHANGE_DOWN) {
-        exchange->waiting = 0;
-        message_reader_init(&exchange->u.reader, exchange->client, plan->message_bytes);
-        exchange->u.reader.sent = UINT64_MAX; /* the server may send any number */
-        tell(exchange, (struct exchange_result){.measured = false});
-        return ERROR_NONE;
-    }
-    if (!http->has_length) {
+    } else if (!http_reader_bounded(http)) {
         plan->tally->wrong_length++;
-        return ERROR_INVALID;
-    }
-    if (plan->body_bytes_given && http->length != plan->body_bytes) {
-        plan->tally->wrong_length++;
-    } else {
-        plan->tally->answered++;
+        return ERROR_INVALID; /* no other answer can follow on this connection */
     }
     return ERROR_NONE;
 }
 
+static enum error_code on_body(struct http_reader *http, const uint8_t *bytes, size_t length)
+{
+    struct exchange *exchange = answer_of(http)->exchange;
+    return exchange->kind == EXCHANGE_DOWN ? receive_messages(exchange, bytes, length) : ERROR_NONE;
+}
+
+static void on_done(struct http_reader *http)
+{
+    struct exchange_answer *answer = answer_of(http);
+    const struct exchange_plan *plan = answer->exchange->plan;
+    answer->over = 1;
+    if (answer->exchange->kind != EXCHANGE_HTTP) {
+        return;
+    }
+    if (http->parser.status_code != plan->status) {
+        plan->tally->wrong_status++;
+    } else if (plan->body_bytes_given && http->body_bytes != plan->body_bytes) {
+        plan->tally->wrong_length++;
+    } else {
+        plan->tally->answered++;
+    }
+}
+
+static const struct http_events http_events = {.head = on_head, .body = on_body, .done = on_done};
+
 static enum error_code receive_http(struct exchange *exchange, const uint8_t *bytes, size_t length)
 {
-    enum http_event event = HTTP_MORE;
-    do {
-        if (!exchange->waiting) {
-            return ERROR_INVALID; /* nobody has asked */
-        }
-        size_t count = http_reader_feed(&exchange->u.http.reader, bytes, length, &event);
-        bytes += count;
-        length -= count;
-        if (event == HTTP_BROKEN) {
-            return ERROR_INVALID;
-        }
-        if (event == HTTP_HEAD) {
-            enum error_code error = judge_head(exchange);
-            if (error != ERROR_NONE || exchange->kind == EXCHANGE_PROBE) {
-                return error;
-            }
-            if (exchange->kind == EXCHANGE_DOWN) {
-                return receive_messages(exchange, bytes, length);
-            }
-        }
-        if (event == HTTP_DONE) {
-            exchange->waiting = 0;
-            tell(exchange, (struct exchange_result){.measured = !exchange->first,
-                                                    .measure = MEASURE_ANSWER,
-                                                    .since_us = exchange->u.http.intended_us});
-        }
-    } while (length > 0 || event == HTTP_HEAD);
-    return ERROR_NONE;
+    struct exchange_answer *answer = exchange->answer;
+    size_t taken = 0;
+    if (answer == NULL) {
+        return exchange->kind == EXCHANGE_PROBE ? ERROR_NONE : ERROR_INVALID; /* nobody has asked */
+    }
+    enum error_code error = http_reader_feed(&answer->http, &http_events, bytes, length, &taken);
+    if (error != ERROR_NONE || !answer->over) {
+        return error;
+    }
+    const struct exchange_result result = {.measured = exchange->kind == EXCHANGE_HTTP && !exchange->first,
+                                           .measure = MEASURE_ANSWER,
+                                           .since_us = answer->intended_us};
+    exchange_end(exchange);
+    if (exchange->kind != EXCHANGE_DOWN) {
+        tell(exchange, result);
+    }
+    return taken < length ? receive_http(exchange, bytes + taken, length - taken) : ERROR_NONE;
 }
 
 enum error_code exchange_receive(struct exchange *exchange, const uint8_t *bytes, size_t length)
@@ -207,10 +225,6 @@ enum error_code exchange_receive(struct exchange *exchange, const uint8_t *bytes
         return ERROR_NONE;
     case EXCHANGE_ECHO:
         return receive_messages(exchange, bytes, length);
-    case EXCHANGE_PROBE:
-        return exchange->waiting ? receive_http(exchange, bytes, length) : ERROR_NONE;
-    case EXCHANGE_DOWN:
-        return exchange->waiting ? receive_http(exchange, bytes, length) : receive_messages(exchange, bytes, length);
     default:
         return receive_http(exchange, bytes, length);
     }
@@ -220,10 +234,12 @@ uint64_t exchange_outstanding(const struct exchange *exchange)
 {
     switch (exchange->kind) {
     case EXCHANGE_ECHO:
-        return message_reader_outstanding(&exchange->u.reader);
+        return message_reader_outstanding(&exchange->reader);
     case EXCHANGE_UP:
         return 0;
+    case EXCHANGE_DOWN:
+        return exchange->answer != NULL && exchange->first;
     default:
-        return exchange->waiting;
+        return exchange->answer != NULL;
     }
 }

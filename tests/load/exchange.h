@@ -5,10 +5,11 @@
  *
  *   echo   messages of message.h go up and must come back.
  *   up     messages go up; whatever the service says is counted, not judged.
- *   down   one GET with the client's number, the size and the time between messages as its query; the answer's body is
- * a sequence of messages of message.h, from 0, stamped with the server's monotonic clock, until either side ends. http
- * GET after GET on one connection; status and length of each answer are checked. probe  one GET; its head is all that
- * is looked at.
+ *   down   one GET with the client's number, the size and the time between messages as its query; the answer's body
+ *          is a sequence of messages of message.h, from 0, stamped with the server's monotonic clock, until either side
+ *          ends.
+ *   http   GET after GET on one connection; status and length of each answer are checked.
+ *   probe  one GET; its head is all that is looked at.
  */
 #ifndef LOAD_EXCHANGE_H
 #define LOAD_EXCHANGE_H
@@ -17,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mux/slab.h"
 #include "tests/load/http.h"
 #include "tests/load/message.h"
 #include "tests/load/tally.h"
@@ -32,11 +34,22 @@ enum exchange_kind {
 
 #define EXCHANGE_REQUEST_MAX_BYTES 4096U /* an HTTP request */
 
+struct exchange;
+
+/* The answer to an HTTP request. Lives while one is awaited, and with one-way down traffic as long as that goes on. */
+struct exchange_answer {
+    struct exchange *exchange;
+    struct http_reader http;
+    uint64_t intended_us; /* of the request */
+    uint8_t over;         /* nothing more of it is wanted */
+};
+
 /* What clients of one kind of traffic share; the pointers belong to their owner. */
 struct exchange_plan {
     struct tally *tally;
-    const char *host; /* HTTP: of the Host field */
-    const char *path; /* HTTP: begins with a slash */
+    struct slab *answers; /* of struct exchange_answer */
+    const char *host;     /* HTTP: of the Host field */
+    const char *path;     /* HTTP: begins with a slash */
     uint64_t body_bytes;
     uint64_t down_interval_us; /* down: that each client asks for */
     uint32_t message_bytes;
@@ -51,8 +64,6 @@ struct exchange_result {
     uint64_t since_us;
 };
 
-struct exchange;
-
 /* Called for what came whole, in order. */
 typedef void exchange_result_fn(struct exchange *exchange, const struct exchange_result *result);
 
@@ -60,27 +71,25 @@ typedef void exchange_result_fn(struct exchange *exchange, const struct exchange
 struct exchange {
     const struct exchange_plan *plan;
     exchange_result_fn *result;
-    union {
-        struct message_reader reader; /* echo, down after its head, up (for its sequence) */
-        struct {
-            struct http_reader reader;
-            uint64_t intended_us; /* of the request under way */
-        } http;                   /* http, probe, down before its head is complete */
-    } u;
+    struct message_reader reader;   /* echo, down, up (for its sequence) */
+    struct exchange_answer *answer; /* http, probe, down; NULL: none is awaited */
     uint32_t client;
-    uint8_t kind;    /* enum exchange_kind */
-    uint8_t waiting; /* http, probe, down: the answer's head or body is expected */
-    uint8_t first;   /* nothing has been proved yet */
+    uint8_t kind;  /* enum exchange_kind */
+    uint8_t first; /* nothing has been proved yet */
 };
 
 /* Room that a write may need with this plan. */
 size_t exchange_room(const struct exchange_plan *plan);
 
-/* Prepares for a new connection. */
+/* Prepares for a new connection; exchange_end must have been called after an earlier one. */
 void exchange_init(struct exchange *exchange, const struct exchange_plan *plan, enum exchange_kind kind,
                    uint32_t client, exchange_result_fn *result);
 
-/* What the client says first, once TLS is up: the bytes are put into `into` and counted; returns how many. */
+/* Gives up what is held for the connection. No effect when it has been called before. */
+void exchange_end(struct exchange *exchange);
+
+/* What the client says first, once TLS is up: the bytes are put into `into` and counted; returns how many, 0 when
+ * memory is out. */
 size_t exchange_open(struct exchange *exchange, uint64_t now_us, uint8_t *into);
 
 /* True for those who prove themselves by their first write: nothing will come back. */

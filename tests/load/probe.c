@@ -31,7 +31,10 @@ enum error_code probe_init(struct probe *probe, const struct load_options *optio
     struct tls_fault tls_fault = {.text = ""};
     memset(probe, 0, sizeof(*probe));
     task_init(&probe->done, end_served);
-    probe->plan = (struct exchange_plan){.tally = tally, .host = options->probe.authority, .path = options->probe.path};
+    probe->plan = (struct exchange_plan){.tally = tally,
+                                         .answers = &probe->party.answers,
+                                         .host = options->probe.authority,
+                                         .path = options->probe.path};
     /* Source addresses are the clients': a probe comes from where the system likes. */
     (void)dial_init(&probe->dial, &options->probe.peer, NULL);
     enum error_code error = tls_context_new_client(&settings, &probe->context, &tls_fault);

@@ -461,6 +461,7 @@ static void make_plan(struct run *run)
     const struct load_options *options = run->options;
     uint64_t rate = options->messages_per_second == 0 ? 1 : options->messages_per_second;
     run->plan = (struct exchange_plan){.tally = run->tally,
+                                       .answers = &run->party.answers,
                                        .host = options->server_name,
                                        .path = options->path,
                                        .body_bytes = options->length,

@@ -7,12 +7,14 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "mux/memory.h"
 #include "tests/load/exchange.h"
 
 #define CLIENT 7U
 #define SIZE   100U
 
 static struct tally tally;
+static struct slab answers;
 static struct exchange_plan plan;
 static struct exchange exchange;
 static uint8_t room[EXCHANGE_REQUEST_MAX_BYTES];
@@ -32,7 +34,9 @@ static int set_up(void **state)
 {
     (void)state;
     tally_init(&tally);
+    slab_init(&answers, "answers", sizeof(struct exchange_answer));
     plan = (struct exchange_plan){.tally = &tally,
+                                  .answers = &answers,
                                   .host = "localhost",
                                   .path = "/x",
                                   .down_interval_us = 5000,
@@ -40,6 +44,14 @@ static int set_up(void **state)
                                   .status = 200};
     results = proofs = 0;
     memset(measured, 0, sizeof(measured));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    exchange_end(&exchange);
+    slab_dispose(&answers);
     return 0;
 }
 
@@ -192,11 +204,61 @@ static void wrong_answers_are_counted_by_what_is_wrong(void **state)
     assert_int_equal(answer("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhell"), ERROR_NONE);
     assert_int_equal(tally.wrong_length, 1);
     (void)exchange_send(&exchange, 2000, room);
-    assert_int_equal(answer("HTTP/1.1 503 No\r\nContent-Length: 5\r\n\r\nhello"), ERROR_NONE);
+    assert_int_equal(answer("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+                     ERROR_NONE);
     assert_int_equal(tally.wrong_status, 1);
     assert_int_equal(tally.answered, 0);
     assert_int_equal(exchange_outstanding(&exchange), 0);
     assert_int_equal(answer("HTTP/1.1 200 OK\r\n"), ERROR_INVALID); /* nobody has asked */
+}
+
+static void chunked_answers_and_messages_are_judged_like_others(void **state)
+{
+    (void)state;
+    plan.body_bytes = 5;
+    plan.body_bytes_given = true;
+    begin(EXCHANGE_HTTP);
+    assert_int_equal(answer("HTTP/1.1 100 Continue\r\n\r\n"), ERROR_NONE);
+    assert_int_equal(answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n"), ERROR_NONE);
+    assert_int_equal(proofs, 0);
+    assert_int_equal(answer("3\r\nllo\r\n0\r\n\r\n"), ERROR_NONE);
+    assert_int_equal(proofs, 1);
+    assert_int_equal(tally.answered, 1);
+    tear_down(NULL);
+    set_up(NULL);
+
+    uint8_t message[SIZE];
+    begin(EXCHANGE_DOWN);
+    assert_int_equal(answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), ERROR_NONE);
+    (void)down_message(0, CLIENT, message);
+    for (size_t at = 0; at < SIZE; at += SIZE / 4) {
+        assert_int_equal(answer("19\r\n"), ERROR_NONE);
+        assert_int_equal(exchange_receive(&exchange, message + at, SIZE / 4), ERROR_NONE);
+        assert_int_equal(answer("\r\n"), ERROR_NONE);
+    }
+    assert_int_equal(tally.delivered, 1);
+    assert_int_equal(answer("0\r\n\r\n"), ERROR_NONE);
+    assert_int_equal(exchange_outstanding(&exchange), 0);
+    assert_int_equal(answer("more"), ERROR_INVALID);
+}
+
+static void what_follows_an_answer_unasked_breaks_off(void **state)
+{
+    (void)state;
+    begin(EXCHANGE_HTTP);
+    assert_int_equal(answer("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naH"), ERROR_INVALID);
+    assert_int_equal(tally.answered, 1);
+}
+
+static void without_memory_nothing_is_asked(void **state)
+{
+    (void)state;
+    exchange_init(&exchange, &plan, EXCHANGE_HTTP, CLIENT, on_result);
+    memory_fail_at(1);
+    assert_int_equal(exchange_open(&exchange, 1000, room), 0);
+    memory_fail_at(0);
+    assert_int_equal(exchange_outstanding(&exchange), 0);
+    assert_int_equal(tally.requests, 0);
 }
 
 static void an_answer_without_a_length_cannot_be_judged(void **state)
@@ -205,6 +267,7 @@ static void an_answer_without_a_length_cannot_be_judged(void **state)
     begin(EXCHANGE_HTTP);
     assert_int_equal(answer("HTTP/1.1 200 OK\r\n\r\nbody"), ERROR_INVALID);
     assert_int_equal(tally.wrong_length, 1);
+    tear_down(NULL);
     set_up(NULL);
     begin(EXCHANGE_HTTP);
     assert_int_equal(answer("not HTTP"), ERROR_INVALID);
@@ -227,17 +290,20 @@ static void a_probe_looks_at_the_head_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(the_first_echo_proves_and_later_ones_are_measured, set_up),
-        cmocka_unit_test_setup(a_ping_between_messages_has_a_measure_of_its_own, set_up),
-        cmocka_unit_test_setup(an_altered_echo_is_counted_and_a_foreign_one_breaks_off, set_up),
-        cmocka_unit_test_setup(one_way_up_proves_itself_and_takes_whatever_comes, set_up),
-        cmocka_unit_test_setup(one_way_down_asks_once_and_checks_what_arrives, set_up),
-        cmocka_unit_test_setup(a_refused_download_breaks_off, set_up),
-        cmocka_unit_test_setup(a_path_with_a_query_keeps_it, set_up),
-        cmocka_unit_test_setup(one_request_follows_the_answer_to_another, set_up),
-        cmocka_unit_test_setup(wrong_answers_are_counted_by_what_is_wrong, set_up),
-        cmocka_unit_test_setup(an_answer_without_a_length_cannot_be_judged, set_up),
-        cmocka_unit_test_setup(a_probe_looks_at_the_head_only, set_up),
+        cmocka_unit_test_setup_teardown(the_first_echo_proves_and_later_ones_are_measured, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_ping_between_messages_has_a_measure_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_altered_echo_is_counted_and_a_foreign_one_breaks_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_way_up_proves_itself_and_takes_whatever_comes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_way_down_asks_once_and_checks_what_arrives, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refused_download_breaks_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_path_with_a_query_keeps_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_request_follows_the_answer_to_another, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(wrong_answers_are_counted_by_what_is_wrong, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(chunked_answers_and_messages_are_judged_like_others, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_follows_an_answer_unasked_breaks_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_memory_nothing_is_asked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_without_a_length_cannot_be_judged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_probe_looks_at_the_head_only, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
