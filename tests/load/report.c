@@ -238,6 +238,26 @@ static const char *tls_text(uint16_t version)
     return version == 0x0304 ? "TLS 1.3" : (version == 0x0303 ? "TLS 1.2" : "no TLS connection");
 }
 
+static const char *suite_text(uint16_t suite)
+{
+    switch (suite) {
+    case 0x1301:
+    case 0xc02b:
+    case 0xc02f:
+        return ", AES-128-GCM";
+    case 0x1302:
+    case 0xc02c:
+    case 0xc030:
+        return ", AES-256-GCM";
+    case 0x1303:
+    case 0xcca8:
+    case 0xcca9:
+        return ", ChaCha20-Poly1305";
+    default:
+        return "";
+    }
+}
+
 static void table_storm(const struct load_options *options, const struct tally *tally)
 {
     static const uint32_t percents[] = {50, 90, 99, 100};
@@ -284,7 +304,7 @@ static void table_clients(const struct load_options *options, const struct tally
     char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT];
     uint64_t full = tally->measures[MEASURE_HANDSHAKE_FULL].count;
     uint64_t resumed = tally->measures[MEASURE_HANDSHAKE_RESUMED].count;
-    printf("\n  %s, %s, %s\n\n", options->connect_text, tls_text(tally->tls_version),
+    printf("\n  %s, %s%s, %s\n\n", options->connect_text, tls_text(tally->tls_version), suite_text(tally->tls_suite),
            options->ca != NULL ? "certificate verified" : "certificate not verified");
     printf("  clients       %s of %s open after %.1f s (%.0f/s), %s failed\n", grouped(tally->opened, a),
            grouped(options->clients, b), (double)tally->ramp_us / 1e6, per_second(tally->opened, tally->ramp_us),

@@ -429,8 +429,10 @@ static void on_tick(struct timer *timer)
 static enum error_code make_context(struct run *run, char *fault, size_t capacity)
 {
     const struct load_options *options = run->options;
+    char priority[LOAD_PRIORITY_MAX];
     const struct tls_client_settings settings = {
         .ca = options->ca,
+        .priority = load_priority(options, priority),
         .alpn = options->alpn,
         .alpn_count = options->alpn_count,
         .tickets_ignored = !options->resume, /* they cost memory until they have come */
