@@ -75,7 +75,7 @@ struct load_options {
     uint32_t storm_percent; /* 0: no storm */
     uint32_t probe_rate;    /* per second */
     uint32_t traffic_count;
-    enum exchange_kind traffic[LOAD_TRAFFIC_MAX]; /* client number n is of the kind n mod traffic_count */
+    enum exchange_kind traffic[LOAD_TRAFFIC_MAX]; /* of each process's clients in turn */
     enum load_suite suite;
     enum load_tls tls;
     enum measure histogram_of;

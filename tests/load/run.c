@@ -261,6 +261,7 @@ static void begin_hold(struct run *run)
 {
     const struct load_options *options = run->options;
     pace_stop(&run->openings);
+    memory_trim(); /* of what handshakes have left behind, before anything is on a schedule */
     if (options->ping_interval_ms > 0) {
         pace_init_share(&run->pings, run->phase_start_us, options->ping_interval_ms * 1000U, options->clients,
                         PACE_ENDLESS, run->share);
@@ -462,23 +463,25 @@ static void make_plan(struct run *run)
 {
     const struct load_options *options = run->options;
     uint64_t rate = options->messages_per_second == 0 ? 1 : options->messages_per_second;
-    run->plan = (struct exchange_plan){.tally = run->tally,
+    run->plan = (struct exchange_plan){.result = client_result,
+                                       .tally = run->tally,
                                        .answers = &run->party.answers,
                                        .host = options->server_name,
                                        .path = options->path,
                                        .body_bytes = options->length,
                                        .body_bytes_given = options->length_given,
                                        .status = (uint16_t)options->status,
-                                       .message_bytes = options->size,
                                        .down_interval_us = (uint64_t)options->clients * 1000000U / rate};
     run->party = (struct client_party){.loop = run->loop,
                                        .scratch = &run->scratch,
                                        .context = run->context,
                                        .dial = &run->dial,
+                                       .plan = &run->plan,
                                        .server_name = options->server_name,
                                        .tally = run->tally,
                                        .opening_timeout_ms = options->timeout_ms,
                                        .settled = on_client_settled};
+    exchange_plan_init(&run->plan, options->size, &run->party.partials);
     client_party_init(&run->party);
 }
 
@@ -496,8 +499,9 @@ static enum error_code make_clients(struct run *run)
         return ERROR_NO_MEMORY;
     }
     for (; run->prepared < count; run->prepared++) {
-        enum exchange_kind kind = options->traffic[run->prepared % options->traffic_count];
-        client_init(&run->clients[run->prepared], &run->party, &run->plan, kind,
+        /* Each process has clients of all kinds, and few clients in many processes are not all of the first. */
+        enum exchange_kind kind = options->traffic[(run->prepared + run->share.index) % options->traffic_count];
+        client_init(&run->clients[run->prepared], &run->party, kind,
                     run->prepared * run->share.count + run->share.index);
     }
     return ERROR_NONE;
