@@ -498,6 +498,7 @@ void client_send(struct client *client, uint64_t intended_us)
     if (backlog_is_full(client)) {
         return;
     }
+    party->tally->scheduled++;
     histogram_record(&party->tally->measures[MEASURE_LAG], clock_monotonic_us() - intended_us);
     outbox_begin(&client->outbox, party->scratch);
     uint64_t before = exchange_outstanding(&client->exchange);
@@ -512,6 +513,7 @@ void client_ping(struct client *client, uint64_t intended_us)
     if (backlog_is_full(client)) {
         return;
     }
+    histogram_record(&party->tally->measures[MEASURE_LAG], clock_monotonic_us() - intended_us);
     outbox_begin(&client->outbox, party->scratch);
     uint64_t before = exchange_outstanding(&client->exchange);
     size_t length = exchange_ping(&client->exchange, party->plan, intended_us, party->message);

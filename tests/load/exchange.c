@@ -173,6 +173,7 @@ static enum error_code on_head(struct http_reader *http)
             plan->tally->wrong_status++;
             return ERROR_INVALID;
         }
+        plan->tally->answered++;
         tell(exchange, plan, (struct exchange_result){.measured = false});
     } else if (!http_reader_bounded(http)) {
         plan->tally->wrong_length++;

@@ -119,6 +119,12 @@ size_t exchange_ping(struct exchange *exchange, const struct exchange_plan *plan
 enum error_code exchange_receive(struct exchange *exchange, const struct exchange_plan *plan, const uint8_t *bytes,
                                  size_t length);
 
+/* One-way down traffic of which no message has come. */
+static inline bool exchange_silent(const struct exchange *exchange)
+{
+    return exchange->kind == EXCHANGE_DOWN && exchange->reader.expected == 0;
+}
+
 /* The answer to what was sent and has not come yet, in messages or requests. */
 uint64_t exchange_outstanding(const struct exchange *exchange);
 

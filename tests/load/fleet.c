@@ -329,7 +329,8 @@ static enum error_code prepare(struct fleet *fleet)
                  options->sources, DIAL_BLOCKS_MAX);
         return ERROR_INVALID;
     }
-    enum error_code error = dial_check(&dial, options->clients, options->processes, fleet->fault, sizeof(fleet->fault));
+    enum error_code error =
+        dial_check(&dial, options->clients, options->processes, options->resume, fleet->fault, sizeof(fleet->fault));
     if (error == ERROR_NONE) {
         error = make_board(fleet);
     }

@@ -88,7 +88,7 @@ static const char help_text[] = "Usage: trunkline-load --connect ADDR:PORT [OPTI
                                 "                             schedule_lag, back (default: that of the traffic)\n"
                                 "  --help, --version\n"
                                 "\n"
-                                "Exit codes: 0 all clients and bytes were well; 1 a client failed or a byte was\n"
+                                "Exit codes: 0 all clients and bytes were well; 1 a client failed, or a byte was\n"
                                 "wrong; 2 wrong usage; 3 the run could not start (files, ports, memory,\n"
                                 "certificates); 4 the generator itself was the bottleneck: it fell behind its own\n"
                                 "schedule, or ran out of ports, files or memory.\n";

@@ -146,7 +146,7 @@ static void reason(const char *what, uint64_t count)
     }
 }
 
-static void table_bottleneck(const struct tally *tally, const struct verdict_bottleneck *bottleneck)
+static void table_bottleneck(const struct verdict_bottleneck *bottleneck)
 {
     char text[NUMBER_TEXT];
     printf("                the generator itself was the bottleneck: its figures say more of this machine than of "
@@ -154,7 +154,7 @@ static void table_bottleneck(const struct tally *tally, const struct verdict_bot
     if (bottleneck->late) {
         printf(
             "                it fell behind its own schedule (p99 %s ms late): give --processes, or fewer messages\n",
-            milliseconds(histogram_quantile(&tally->measures[MEASURE_LAG], 99000), text));
+            milliseconds(bottleneck->lag_p99_us, text));
     }
     reason("clients that found no free port (--source-addresses)", bottleneck->out_of_ports);
     reason("clients that found no free file (--processes, ulimit -n)", bottleneck->out_of_files);
@@ -169,6 +169,7 @@ static void table_faults(const struct tally *tally)
     }
     reason("clients that did not come back after the storm", tally->dropped - tally->returned);
     reason("messages lost between others", tally->faults.missing);
+    reason("clients of one-way down traffic to whom nothing came", tally->silent);
     reason("messages that came twice or out of order", tally->faults.repeated);
     reason("messages that came back with altered bytes", tally->faults.altered);
     reason("streams that came back with their framing destroyed", tally->faults.broken);
@@ -199,7 +200,7 @@ static void table_probe_faults(const struct tally *probe)
 static void table_verdict(const struct load_options *options, const struct tally *tally, const struct tally *probe)
 {
     struct verdict_bottleneck bottleneck;
-    bool limited = verdict_bottleneck(tally, &bottleneck);
+    bool limited = verdict_bottleneck(tally, probe, &bottleneck);
     bool served = verdict_served(options, tally);
     bool probed = verdict_probe(options, probe);
     if (served && probed && !limited) {
@@ -208,7 +209,7 @@ static void table_verdict(const struct load_options *options, const struct tally
     }
     printf("\n  FAILED\n");
     if (limited) {
-        table_bottleneck(tally, &bottleneck);
+        table_bottleneck(&bottleneck);
     }
     if (!served) {
         table_faults(tally);
@@ -280,7 +281,6 @@ static void table_storm(const struct load_options *options, const struct tally *
 static void table_traffic(const struct load_options *options, const struct tally *tally)
 {
     char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT];
-    uint64_t in_traffic = tally->measures[MEASURE_LAG].count;
     if (tally->sent > 0) {
         printf("  messages      %s sent, %s echoed, of %u bytes\n", grouped(tally->sent, a), grouped(tally->echoed, b),
                options->size);
@@ -292,9 +292,9 @@ static void table_traffic(const struct load_options *options, const struct tally
         printf("  requests      %s sent, %s answered well\n", grouped(tally->requests, a), grouped(tally->answered, b));
     }
     printf("  bytes         %s up, %s down", grouped(tally->bytes_up, a), grouped(tally->bytes_down, b));
-    if (in_traffic > 0) {
-        printf("; %s messages or requests on schedule, %.0f/s", grouped(in_traffic, c),
-               per_second(in_traffic, tally->traffic_us));
+    if (tally->scheduled > 0) {
+        printf("; %s messages or requests on schedule, %.0f/s", grouped(tally->scheduled, c),
+               per_second(tally->scheduled, tally->traffic_us));
     }
     printf("\n");
 }

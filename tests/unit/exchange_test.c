@@ -146,6 +146,7 @@ static void one_way_down_asks_once_and_checks_what_arrives(void **state)
     room[SIZE * 2] = '\0';
     assert_non_null(strstr((char *)room, "GET /x?client=7&size=100&interval_us=5000 HTTP/1.1\r\n"));
     assert_int_equal(exchange_outstanding(&exchange), 1);
+    assert_true(exchange_silent(&exchange));
     memcpy(stream, head, sizeof(head) - 1);
     size_t length = sizeof(head) - 1;
     length += down_message(0, CLIENT, stream + length);
@@ -154,6 +155,8 @@ static void one_way_down_asks_once_and_checks_what_arrives(void **state)
     assert_int_equal(proofs, 1);
     assert_int_equal(measured[MEASURE_DELIVERY], 2);
     assert_int_equal(tally.delivered, 2);
+    assert_int_equal(tally.answered, 1);
+    assert_false(exchange_silent(&exchange));
     assert_int_equal(exchange_outstanding(&exchange), 0);
     assert_false(exchange_may_send(&exchange));
     length = down_message(3, CLIENT, stream);
