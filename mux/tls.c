@@ -157,14 +157,14 @@ enum error_code tls_ticket_export(const struct tls_session *tls, uint8_t *into, 
         return ERROR_STATE;
     }
     const struct tls_resumption *resumption = tls_open_resumption(tls_open_of(tls));
-    if (resumption == NULL || resumption->data.data == NULL) {
+    if (resumption == NULL || resumption->ticket == NULL) {
         return ERROR_WOULD_BLOCK;
     }
-    if (resumption->data.size > capacity) {
+    if (tls_ticket_length(resumption->ticket) > capacity) {
         return ERROR_LIMIT;
     }
-    memcpy(into, resumption->data.data, resumption->data.size);
-    *length = resumption->data.size;
+    tls_ticket_read(resumption->ticket, resumption->context, into);
+    *length = tls_ticket_length(resumption->ticket);
     return ERROR_NONE;
 }
 

@@ -73,7 +73,7 @@ struct tls_handshake {
 struct tls_resumption {
     gnutls_session_t session; /* NULL: no ticket is awaited any more */
     struct tls_context *context;
-    gnutls_datum_t data; /* GnuTLS's memory; NULL: none */
+    struct tls_ticket *ticket; /* NULL: none */
     const uint8_t *input;
     size_t input_length;
     uint64_t sequence; /* of the next record that the session could read */
@@ -81,7 +81,7 @@ struct tls_resumption {
 
 /*
  * One allocation: the record layer's 32 bytes, the first of which is the struct tls_backend, its secrets (64 to 96),
- * and for a client that keeps tickets a struct tls_resumption (64). A client of the edge with TLS 1.3 and AES-128-GCM:
+ * and for a client that keeps tickets a struct tls_resumption (48). A client of the edge with TLS 1.3 and AES-128-GCM:
  * 96 bytes.
  */
 struct tls_open {
@@ -156,5 +156,18 @@ void tls_open_abort(struct tls_session *tls, const struct tls_events *events, ui
 
 /* NULL when it has none. */
 struct tls_resumption *tls_open_resumption(const struct tls_open *open);
+
+/* ---- tls_ticket.c ---- */
+
+/* Keeps resumption data of GnuTLS's, without what the context's first one has too; the context must outlive it. NULL
+ * when memory is out. */
+struct tls_ticket *tls_ticket_new(struct tls_context *context, const gnutls_datum_t *data);
+
+/* Of the whole data, and the data itself. */
+size_t tls_ticket_length(const struct tls_ticket *ticket);
+void tls_ticket_read(const struct tls_ticket *ticket, const struct tls_context *context, uint8_t *into);
+
+/* Wipes it; a pointer to NULL is allowed. */
+void tls_ticket_free(struct tls_ticket **ticket);
 
 #endif

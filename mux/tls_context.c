@@ -529,6 +529,7 @@ void tls_context_unref(struct tls_context **context)
     if (gone->priority != NULL) {
         gnutls_priority_deinit(gone->priority);
     }
+    tls_ticket_pattern_free(atomic_load_explicit(&gone->pattern, memory_order_relaxed));
     memory_wipe(gone->ticket_key, sizeof(gone->ticket_key));
     memory_free(gone);
 }

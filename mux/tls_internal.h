@@ -1,6 +1,7 @@
 /*
  * What the TLS files share and nobody else may see: credentials made ready for GnuTLS, and the names of certificates.
- * A context is written by tls_context.c while it is made and only read afterwards, by any thread.
+ * A context is written by tls_context.c while it is made and only read afterwards, by any thread; but for the pattern
+ * of its tickets, which is set once.
  */
 #ifndef MUX_TLS_INTERNAL_H
 #define MUX_TLS_INTERNAL_H
@@ -49,7 +50,13 @@ struct tls_context {
     gnutls_datum_t *alpn;
     unsigned alpn_count;
     uint8_t ticket_key[TLS_TICKET_KEY_BYTES];
+    _Atomic(struct tls_ticket_pattern *) pattern; /* a client's, mux/tls_ticket.c; NULL: no ticket has come yet */
 };
+
+struct tls_ticket_pattern;
+
+/* NULL is allowed. */
+void tls_ticket_pattern_free(struct tls_ticket_pattern *pattern);
 
 /* Which of the context's certificates to present: the first that bears `server_name` ("" for none) and that the peer
  * can verify, else the first that bears it, else the first that the peer can verify, else the first of all. NULL when

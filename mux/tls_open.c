@@ -221,18 +221,14 @@ static void resumption_stop(struct tls_resumption *resumption)
     if (resumption->session != NULL) {
         gnutls_deinit(resumption->session);
         resumption->session = NULL;
-        tls_context_unref(&resumption->context);
     }
 }
 
 static void resumption_dispose(struct tls_resumption *resumption)
 {
     resumption_stop(resumption);
-    if (resumption->data.data != NULL) {
-        memory_wipe(resumption->data.data, resumption->data.size);
-        gnutls_free(resumption->data.data);
-        resumption->data.data = NULL;
-    }
+    tls_ticket_free(&resumption->ticket);
+    tls_context_unref(&resumption->context);
 }
 
 static ssize_t resumption_pull(gnutls_transport_ptr_t pointer, void *into, size_t length)
@@ -258,11 +254,18 @@ static ssize_t resumption_push(gnutls_transport_ptr_t pointer, const void *bytes
     return (ssize_t)length;
 }
 
-static void resumption_take(struct tls_resumption *resumption, gnutls_session_t session)
+/* A session's resumption data, in GnuTLS's memory. False: there will be a full handshake next time. */
+static bool resumption_take(gnutls_session_t session, gnutls_datum_t *data)
 {
-    if (gnutls_session_get_data2(session, &resumption->data) < 0) {
-        resumption->data.data = NULL; /* a full handshake next time */
-    }
+    return gnutls_session_get_data2(session, data) >= 0;
+}
+
+/* Keeps what resumption_take gave, and frees it. */
+static void resumption_keep(struct tls_resumption *resumption, gnutls_datum_t *data)
+{
+    resumption->ticket = tls_ticket_new(resumption->context, data);
+    memory_wipe(data->data, data->size);
+    gnutls_free(data->data);
 }
 
 /* TLS 1.2: the ticket is there, or the one that was presented may be used again. TLS 1.3: the session is kept, with the
@@ -271,16 +274,17 @@ static void resumption_begin(struct tls_resumption *resumption, struct tls_hands
                              const struct record_parameters *parameters)
 {
     gnutls_session_t session = handshake->session;
+    gnutls_datum_t data;
     bool ticket = (gnutls_session_get_flags(session) & GNUTLS_SFLAGS_SESSION_TICKET) != 0;
 
+    resumption->context = tls_context_ref(handshake->context);
     if (!parameters->version_13) {
-        if (ticket || gnutls_session_is_resumed(session) != 0) {
-            resumption_take(resumption, session);
+        if ((ticket || gnutls_session_is_resumed(session) != 0) && resumption_take(session, &data)) {
+            resumption_keep(resumption, &data);
         }
         return;
     }
     resumption->session = session;
-    resumption->context = tls_context_ref(handshake->context);
     resumption->sequence = parameters->sequence[RECORD_READ];
     handshake->session = NULL;
     gnutls_transport_set_ptr(session, resumption);
@@ -293,6 +297,7 @@ static void resumption_feed(struct tls_resumption *resumption, const uint8_t *by
 {
     uint8_t number[8];
     uint8_t byte;
+    gnutls_datum_t data;
 
     for (size_t i = 0; i < sizeof(number); i++) {
         number[i] = (uint8_t)(resumption->sequence >> (56 - 8 * i));
@@ -303,11 +308,13 @@ static void resumption_feed(struct tls_resumption *resumption, const uint8_t *by
     bool fed = gnutls_record_set_state(resumption->session, 1, number) == 0 &&
                gnutls_record_recv(resumption->session, &byte, sizeof(byte)) == GNUTLS_E_AGAIN &&
                resumption->input_length == 0;
-    if (fed && (gnutls_session_get_flags(resumption->session) & GNUTLS_SFLAGS_SESSION_TICKET) != 0) {
-        resumption_take(resumption, resumption->session);
-    }
-    if (!fed || resumption->data.data != NULL) {
+    bool come = fed && (gnutls_session_get_flags(resumption->session) & GNUTLS_SFLAGS_SESSION_TICKET) != 0 &&
+                resumption_take(resumption->session, &data);
+    if (!fed || come) {
         resumption_stop(resumption);
+    }
+    if (come) {
+        resumption_keep(resumption, &data); /* where the session was: a copy among others' sessions would leave holes */
     }
 }
 

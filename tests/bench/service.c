@@ -1,8 +1,12 @@
 /*
  * trunkline-bench-service: the service behind the proxies of scripts/bench. Plain TCP, one thread, a few dozen bytes
- * per connection. What a connection begins with decides: anything but "G"              every byte is echoed GET
- * /bytes/N                  an answer with a body of N bytes GET ...?client=C&size=S&interval_us=I the one-way down
- * traffic of trunkline-load: messages of its format, for ever any other GET                 a short answer
+ * per connection. What a connection begins with decides:
+ *
+ *   anything but "G"                           every byte is echoed
+ *   GET /bytes/N                               an answer with a body of N bytes
+ *   GET ...?client=C&size=S&interval_us=I      the one-way down traffic of trunkline-load: messages of its format, for
+ *                                              ever
+ *   any other GET                              a short answer
  */
 #include <inttypes.h>
 #include <stdio.h>

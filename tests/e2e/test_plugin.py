@@ -32,8 +32,9 @@ class PluginTest(Case):
         return self.edge(self.relay_core, **options)
 
     def test_an_installation_is_complete(self):
-        for path in ("sbin/trunkline-core", "sbin/trunkline-edge", "include/trunkline.h",
+        for path in ("sbin/trunkline-core", "sbin/trunkline-edge", "bin/trunkline-load", "include/trunkline.h",
                      "share/man/man8/trunkline-core.8", "share/man/man8/trunkline-edge.8",
+                     "share/man/man1/trunkline-load.1",
                      "lib/systemd/system/trunkline-core.service", "lib/systemd/system/trunkline-edge.service"):
             self.assertTrue((self.prefix / path).is_file(), path)
         for program in ("core", "edge"):

@@ -15,7 +15,7 @@
 #include "tests/load/pace.h"
 #include "tests/load/tally.h"
 
-#define BOARD_WORKERS_MAX 256U
+#define BOARD_WORKERS_MAX 257U /* 256 with clients, one with probes */
 #define BOARD_FAULT_BYTES 640U
 
 enum run_phase {
@@ -50,8 +50,8 @@ struct board {
     _Atomic uint32_t phase;          /* what all are to do now */
     _Atomic uint64_t phase_start_us; /* set before the phase: since when, or from when on */
     _Atomic uint32_t stop;           /* a second signal: end at once */
-    struct tally probe;              /* of the first worker's probes */
-    struct board_slot slots[];
+    struct tally probe;              /* of the probes */
+    struct board_slot slots[];       /* of the workers, and last of the one with the probes if there are any */
 };
 
 #endif

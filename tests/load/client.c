@@ -34,24 +34,25 @@ static const uint16_t moves[CLIENT_STATE_COUNT] = {
     [CLIENT_DROPPED] = 1U << CLIENT_CONNECTING | 1U << CLIENT_CLOSED,
 };
 
-/* What only an opening or closing client has. */
-struct client_attempt {
-    struct client *client;
-    struct timer deadline;
-    uint64_t since_us; /* when the present step of opening began */
-    uint8_t heard;     /* the service has sent its first byte */
-};
-
 /* A copy of what TLS needs to resume. */
 struct client_ticket {
     uint32_t length;
     uint8_t bytes[];
 };
 
+/* What only a client has that opens, closes, or is to come back with a ticket. */
+struct client_attempt {
+    struct client *client;
+    struct timer deadline;
+    uint64_t since_us;            /* when the present step of opening began */
+    struct client_ticket *ticket; /* until the handshake begins; NULL: none */
+    uint8_t heard;                /* the service has sent its first byte */
+};
+
 /* Keeps the count of clients that could send. */
 static void client_update_ready(struct client *client)
 {
-    uint8_t ready = client->state == CLIENT_OPEN && exchange_may_send(&client->exchange);
+    bool ready = client->state == CLIENT_OPEN && exchange_may_send(&client->exchange);
     client->party->ready = client->party->ready + ready - client->ready;
     client->ready = ready;
 }
@@ -88,6 +89,7 @@ static void attempt_end(struct client *client)
 {
     if (client->attempt != NULL) {
         scheduler_disarm(client_scheduler(client), &client->attempt->deadline);
+        memory_free(client->attempt->ticket);
         slab_free(&client->party->attempts, client->attempt);
         client->attempt = NULL;
     }
@@ -96,6 +98,7 @@ static void attempt_end(struct client *client)
 static void client_release(struct client *client, enum transport_close how)
 {
     attempt_end(client);
+    exchange_end(&client->exchange, client->party->plan);
     tls_dispose(&client->tls);
     transport_close(&client->socket.transport, how);
     chain_clear(&client->outbox.pending);
@@ -115,8 +118,8 @@ static void note_first_failure(struct client *client, enum client_stage stage, e
     } else if (cause != 0 && (error == ERROR_UNREACHABLE || error == ERROR_SYSTEM || error == ERROR_LIMIT)) {
         snprintf(detail, sizeof(detail), " (%s)", strerror(cause));
     }
-    snprintf(tally->first_failure, sizeof(tally->first_failure), "client %u, %s: %s%s", client->exchange.client,
-             stage_names[stage], tally_error_text(error), detail);
+    snprintf(tally->first_failure, sizeof(tally->first_failure), "client %u, %s: %s%s",
+             exchange_client(&client->exchange), stage_names[stage], tally_error_text(error), detail);
 }
 
 /* `cause` is an errno, or 0. */
@@ -169,50 +172,67 @@ static void client_deadline_passed(struct timer *timer)
     client_lose(container_of(timer, struct client_attempt, deadline)->client, ERROR_TIMEOUT, 0);
 }
 
+/* The client's attempt, made if there is none; NULL when memory is out. */
+static struct client_attempt *attempt_get(struct client *client)
+{
+    if (client->attempt == NULL) {
+        client->attempt = slab_alloc(&client->party->attempts);
+        if (client->attempt != NULL) {
+            client->attempt->client = client;
+            timer_init(&client->attempt->deadline, client_deadline_passed);
+        }
+    }
+    return client->attempt;
+}
+
 /* False when memory is out. */
 static bool attempt_begin(struct client *client, uint64_t timeout_ms)
 {
-    struct client_attempt *attempt = slab_alloc(&client->party->attempts);
+    struct client_attempt *attempt = attempt_get(client);
     if (attempt == NULL) {
         return false;
     }
-    attempt->client = client;
-    timer_init(&attempt->deadline, client_deadline_passed);
     scheduler_arm(client_scheduler(client), &attempt->deadline, timeout_ms);
-    client->attempt = attempt;
     return true;
 }
 
-/* Copies the ticket if the server has sent one: nothing is lost when it has not, or when memory is out. */
-static void ticket_keep(struct client *client)
+/* A copy of the ticket if the server has sent one: else, or when memory is out, NULL. TLS holds it until the connection
+ * is disposed of, so there is no need for the copy before. */
+static struct client_ticket *ticket_copy(const struct client *client)
 {
-    struct client_party *party = client->party;
+    const struct client_party *party = client->party;
     size_t length = 0;
-    if (party->ticket_room == NULL || client->ticket != NULL ||
+    if (party->ticket_room == NULL ||
         tls_ticket_export(&client->tls, party->ticket_room, CLIENT_TICKET_MAX_BYTES, &length) != ERROR_NONE) {
-        return;
+        return NULL;
     }
-    client->ticket = memory_alloc(sizeof(*client->ticket) + length);
-    if (client->ticket != NULL) {
-        client->ticket->length = (uint32_t)length;
-        memcpy(client->ticket->bytes, party->ticket_room, length);
+    struct client_ticket *ticket = memory_alloc(sizeof(*ticket) + length);
+    if (ticket != NULL) {
+        ticket->length = (uint32_t)length;
+        memcpy(ticket->bytes, party->ticket_room, length);
     }
+    return ticket;
 }
 
 /* A ticket is good for one connection (RFC 8446 appendix C.4). One that cannot be used means a full handshake. */
 static void ticket_use(struct client *client)
 {
-    if (client->ticket != NULL) {
-        (void)tls_ticket_import(&client->tls, client->ticket->bytes, client->ticket->length);
-        memory_free(client->ticket);
-        client->ticket = NULL;
+    struct client_attempt *attempt = client->attempt;
+    if (attempt->ticket != NULL) {
+        (void)tls_ticket_import(&client->tls, attempt->ticket->bytes, attempt->ticket->length);
+        memory_free(attempt->ticket);
+        attempt->ticket = NULL;
     }
 }
 
-/* Within outbox_begin and client_flush: queues `length` bytes of the party's message room. */
+/* Within outbox_begin and client_flush: queues `length` bytes of the party's message room; none were written when
+ * memory was out. */
 static enum error_code send_message(struct client *client, size_t length, uint64_t outstanding_before)
 {
     struct client_party *party = client->party;
+    if (length == 0) {
+        return ERROR_NO_MEMORY;
+    }
     party->in_flight += exchange_outstanding(&client->exchange) - outstanding_before;
     client_update_ready(client);
     return tls_send(&client->tls, &tls_events, party->message, length);
@@ -230,12 +250,11 @@ static void client_opened(struct client *client, uint64_t now_us)
         party->tally->opened++;
     }
     attempt_end(client);
-    ticket_keep(client);
     client_move(client, CLIENT_OPEN);
     party->settled(party);
 }
 
-static void on_result(struct exchange *exchange, const struct exchange_result *result)
+void client_result(struct exchange *exchange, const struct exchange_result *result)
 {
     struct client *client = container_of(exchange, struct client, exchange);
     uint64_t now_us = clock_monotonic_us();
@@ -254,7 +273,7 @@ static void on_output(struct tls_session *tls, const uint8_t *bytes, size_t leng
     enum error_code error =
         outbox_add(&client->outbox, client->party->scratch, &client->socket.transport, bytes, length);
     if (error != ERROR_NONE && client->fault == ERROR_NONE) {
-        client->fault = error;
+        client->fault = (uint8_t)error;
     }
 }
 
@@ -273,8 +292,8 @@ static void on_established(struct tls_session *tls, const struct tls_peer_info *
                      now_us - client->attempt->since_us);
     client->attempt->since_us = now_us;
     client_move(client, CLIENT_PROVING);
-    size_t length = exchange_open(&client->exchange, now_us, party->message);
-    client->fault = send_message(client, length, 0);
+    size_t length = exchange_open(&client->exchange, party->plan, now_us, party->message);
+    client->fault = (uint8_t)send_message(client, length, 0);
     if (client->fault == ERROR_NONE && exchange_proves_itself(&client->exchange)) {
         client_opened(client, now_us);
     }
@@ -292,9 +311,7 @@ static void on_data(struct tls_session *tls, const uint8_t *bytes, size_t length
         histogram_record(&party->tally->measures[MEASURE_FIRST_BYTE], clock_monotonic_us() - client->attempt->since_us);
     }
     uint64_t before = exchange_outstanding(&client->exchange);
-    if (exchange_receive(&client->exchange, bytes, length) != ERROR_NONE) {
-        client->fault = ERROR_INVALID;
-    }
+    client->fault = (uint8_t)exchange_receive(&client->exchange, party->plan, bytes, length);
     party->in_flight -= before - exchange_outstanding(&client->exchange);
     client_update_ready(client);
 }
@@ -322,7 +339,7 @@ static bool client_flush(struct client *client, enum error_code error)
     enum error_code write_error = outbox_flush(&client->outbox, client->party->scratch, &client->socket.transport);
     int cause = write_error == ERROR_NONE ? 0 : errno;
     if (error == ERROR_NONE) {
-        error = client->fault;
+        error = (enum error_code)client->fault;
     }
     if (error == ERROR_NONE) {
         error = write_error;
@@ -415,6 +432,8 @@ void client_party_init(struct client_party *party)
 {
     slab_init(&party->attempts, "attempts", sizeof(struct client_attempt));
     tls_memory_init(&party->tls_memory);
+    slab_init(&party->answers, "answers", sizeof(struct exchange_answer));
+    slab_init(&party->partials, "partials", sizeof(struct message_partial));
 }
 
 void client_party_dispose(struct client_party *party)
@@ -422,17 +441,18 @@ void client_party_dispose(struct client_party *party)
     if (party->attempts.name != NULL) {
         slab_dispose(&party->attempts);
         slab_group_dispose(&party->tls_memory);
+        slab_dispose(&party->answers);
+        slab_dispose(&party->partials);
     }
 }
 
-void client_init(struct client *client, struct client_party *party, const struct exchange_plan *plan,
-                 enum exchange_kind kind, uint32_t number)
+void client_init(struct client *client, struct client_party *party, enum exchange_kind kind, uint32_t number)
 {
     memset(client, 0, sizeof(*client));
     client->party = party;
     client->state = CLIENT_NEW;
     chain_init(&client->outbox.pending);
-    exchange_init(&client->exchange, plan, kind, number, on_result);
+    exchange_init(&client->exchange, kind, number);
     party->counts[CLIENT_NEW]++;
 }
 
@@ -446,7 +466,7 @@ void client_start(struct client *client)
         party->tally->started++;
     }
     client_move(client, CLIENT_CONNECTING);
-    exchange_init(exchange, exchange->plan, (enum exchange_kind)exchange->kind, exchange->client, on_result);
+    exchange_init(exchange, (enum exchange_kind)exchange->kind, exchange_client(exchange));
     client->peer_ended = 0;
     client->finished = 0;
     client->fault = ERROR_NONE;
@@ -455,7 +475,7 @@ void client_start(struct client *client)
         return;
     }
     client->attempt->since_us = clock_monotonic_us();
-    const struct address *from = dial_source(party->dial, exchange->client, &source);
+    const struct address *from = dial_source(party->dial, exchange_client(exchange), &source);
     enum error_code error = socket_connect(&client->socket, party->loop, from, &party->dial->peer, on_ready);
     if (error != ERROR_NONE) {
         client_fail(client, error, errno);
@@ -478,10 +498,11 @@ void client_send(struct client *client, uint64_t intended_us)
     if (backlog_is_full(client)) {
         return;
     }
+    party->tally->scheduled++;
     histogram_record(&party->tally->measures[MEASURE_LAG], clock_monotonic_us() - intended_us);
     outbox_begin(&client->outbox, party->scratch);
     uint64_t before = exchange_outstanding(&client->exchange);
-    size_t length = exchange_send(&client->exchange, intended_us, party->message);
+    size_t length = exchange_send(&client->exchange, party->plan, intended_us, party->message);
     client_flush(client, send_message(client, length, before));
 }
 
@@ -492,9 +513,10 @@ void client_ping(struct client *client, uint64_t intended_us)
     if (backlog_is_full(client)) {
         return;
     }
+    histogram_record(&party->tally->measures[MEASURE_LAG], clock_monotonic_us() - intended_us);
     outbox_begin(&client->outbox, party->scratch);
     uint64_t before = exchange_outstanding(&client->exchange);
-    size_t length = exchange_ping(&client->exchange, intended_us, party->message);
+    size_t length = exchange_ping(&client->exchange, party->plan, intended_us, party->message);
     client_flush(client, send_message(client, length, before));
 }
 
@@ -503,11 +525,16 @@ void client_drop(struct client *client)
     struct client_party *party = client->party;
     uint64_t outstanding = exchange_outstanding(&client->exchange);
     assert(client->state == CLIENT_OPEN);
-    ticket_keep(client);
+    struct client_ticket *ticket = ticket_copy(client);
     party->tally->dropped++;
     party->tally->abandoned += outstanding;
     party->in_flight -= outstanding;
     client_release(client, TRANSPORT_CLOSE_RESET);
+    if (ticket != NULL && attempt_get(client) != NULL) {
+        client->attempt->ticket = ticket;
+    } else {
+        memory_free(ticket);
+    }
     client->returning = 1;
     client_move(client, CLIENT_DROPPED);
 }
@@ -553,6 +580,4 @@ void client_renew(struct client *client)
 void client_dispose(struct client *client)
 {
     client_release(client, TRANSPORT_CLOSE_RESET);
-    memory_free(client->ticket);
-    client->ticket = NULL;
 }

@@ -7,7 +7,8 @@
  *                     ^  \--------------\------------\---------|-----> FAILED
  *                     \--------------------------- DROPPED <---/
  *
- * An idle client is this structure and its TLS state; what only an opening or closing one needs is its attempt's.
+ * An idle client is this structure and its TLS state. What it needs only while it opens, comes back or closes is its
+ * attempt's; what it needs while a message has come in part, or an answer is awaited, its exchange's.
  */
 #ifndef LOAD_CLIENT_H
 #define LOAD_CLIENT_H
@@ -45,11 +46,14 @@ struct client_party {
     struct scratch *scratch;
     struct tls_context *context;
     const struct dial *dial;
+    const struct exchange_plan *plan;
     const char *server_name;
     struct tally *tally;
     uint8_t *message;     /* exchange_room() bytes */
     uint8_t *ticket_room; /* CLIENT_TICKET_MAX_BYTES; NULL: tickets are not kept */
     struct slab attempts; /* of struct client_attempt */
+    struct slab answers;  /* of struct exchange_answer; for the plan */
+    struct slab partials; /* of struct message_partial; for the plan */
     struct slab_group tls_memory;
     uint64_t opening_timeout_ms;
     uint64_t storm_us;                           /* when the storm dropped its clients; 0: not yet */
@@ -60,33 +64,38 @@ struct client_party {
 };
 
 struct client_attempt;
-struct client_ticket;
 
+/*
+ * 104 bytes. The rest of an idle client is its TLS state, an allocation of its own from party->tls_memory: 96 bytes
+ * with TLS 1.3 and AES-128-GCM (mux/tls_backend.h), or about 0.6 KB with a ticket. A client of one-way down traffic
+ * also has a struct exchange_answer.
+ */
 struct client {
-    struct client_party *party;
-    struct socket_transport socket; /* closed in NEW, CLOSED, FAILED and DROPPED */
-    struct tls_session tls;         /* disposed in these and in CONNECTING */
-    struct outbox outbox;
-    struct client_attempt *attempt; /* NULL but while CONNECTING to PROVING and CLOSING */
-    struct client_ticket *ticket;   /* for the next connection; NULL: none */
-    struct exchange exchange;
-    enum error_code fault; /* noted by an event of TLS, acted upon after it */
-    uint8_t state;         /* enum client_state */
-    uint8_t peer_ended;    /* close_notify has come */
-    uint8_t finished;      /* FIN is sent */
-    uint8_t ready;         /* counted in party->ready */
-    uint8_t returning;     /* was dropped, and comes back */
+    struct client_party *party;     /*  0: 8 */
+    struct socket_transport socket; /*  8: 24, closed in NEW, CLOSED, FAILED and DROPPED */
+    struct tls_session tls;         /* 32: 8, disposed in these and in CONNECTING */
+    struct outbox outbox;           /* 40: 8 */
+    struct client_attempt *attempt; /* 48: 8, NULL in NEW, OPEN, CLOSED and FAILED, and in DROPPED without a ticket */
+    struct exchange exchange;       /* 56: 40 */
+    uint8_t state;                  /* 96: enum client_state */
+    uint8_t fault;                  /* 97: enum error_code, noted by an event of TLS, acted upon after it */
+    uint8_t peer_ended : 1;         /* 98: close_notify has come */
+    uint8_t finished : 1;           /*     FIN is sent */
+    uint8_t ready : 1;              /*     counted in party->ready */
+    uint8_t returning : 1;          /*     was dropped, and comes back */
 };
 
-_Static_assert(sizeof(struct client) <= 256, "a client is small: there may be half a million");
+_Static_assert(sizeof(struct client) == 104, "a client is small: there may be half a million");
+
+/* For the plan: what came whole for one of the party's clients. */
+void client_result(struct exchange *exchange, const struct exchange_result *result);
 
 /* Prepares a party whose pointers and limits are set. */
 void client_party_init(struct client_party *party);
 void client_party_dispose(struct client_party *party);
 
 /* Prepares; counts as CLIENT_NEW. */
-void client_init(struct client *client, struct client_party *party, const struct exchange_plan *plan,
-                 enum exchange_kind kind, uint32_t number);
+void client_init(struct client *client, struct client_party *party, enum exchange_kind kind, uint32_t number);
 
 /* NEW or DROPPED: connects. It may have failed when this returns. */
 void client_start(struct client *client);

@@ -13,7 +13,8 @@
 #include "mux/process.h"
 
 #define FILES_SPARE         96U   /* loop, timers, probes, the files that are written, libraries' own */
-#define CLIENT_MEMORY_BYTES 5600U /* the least for one: about 4.6 KB in the kernel, 1 KB here */
+#define CLIENT_MEMORY_BYTES 4900U /* the least for one: about 4.6 KB in the kernel, 0.2 KB here */
+#define TICKET_MEMORY_BYTES 700U  /* more for one that keeps a ticket */
 
 /* Reads one block of `length` bytes. */
 static enum error_code read_block(const char *block_text, size_t length, struct dial_block *block)
@@ -186,8 +187,10 @@ static enum error_code check_block(const struct dial_block *block, char *fault, 
     return ERROR_NONE;
 }
 
-enum error_code dial_check(const struct dial *dial, uint32_t clients, uint32_t processes, char *fault, size_t capacity)
+enum error_code dial_check(const struct dial *dial, uint32_t clients, uint32_t processes, bool tickets, char *fault,
+                           size_t capacity)
 {
+    uint64_t needed = (uint64_t)clients * (CLIENT_MEMORY_BYTES + (tickets ? TICKET_MEMORY_BYTES : 0));
     enum error_code error = check_files(clients, processes, fault, capacity);
     if (error == ERROR_NONE) {
         error = check_ports(dial, clients, fault, capacity);
@@ -196,12 +199,11 @@ enum error_code dial_check(const struct dial *dial, uint32_t clients, uint32_t p
         error = check_block(&dial->blocks[i], fault, capacity);
     }
     uint64_t available = memory_available();
-    if (error == ERROR_NONE && (uint64_t)clients * CLIENT_MEMORY_BYTES > available) {
+    if (error == ERROR_NONE && needed > available) {
         snprintf(fault, capacity,
                  "%u clients need at least %llu MB of memory with their sockets, %llu MB are available: spread the "
                  "clients over more machines",
-                 clients, (unsigned long long)clients * CLIENT_MEMORY_BYTES / 1000000U,
-                 (unsigned long long)available / 1000000U);
+                 clients, (unsigned long long)needed / 1000000U, (unsigned long long)available / 1000000U);
         return ERROR_LIMIT;
     }
     return error;

@@ -6,6 +6,7 @@
 #define LOAD_DIAL_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "mux/address.h"
@@ -32,8 +33,10 @@ enum error_code dial_init(struct dial *dial, const struct address *peer, const c
 /* The source address of client number `client`: NULL when the system chooses, else `source`, filled. */
 const struct address *dial_source(const struct dial *dial, uint32_t client, struct address *source);
 
-/* Can this machine hold `clients` in `processes` processes? If not, ERROR_LIMIT, and `fault` says in one line what is
- * short and what to change: open files of each process, ports, memory, or addresses that are not the machine's. */
-enum error_code dial_check(const struct dial *dial, uint32_t clients, uint32_t processes, char *fault, size_t capacity);
+/* Can this machine hold `clients`, with or without tickets, in `processes` processes? If not, ERROR_LIMIT, and `fault`
+ * says in one line what is short and what to change: open files of each process, ports, memory, or addresses that are
+ * not the machine's. */
+enum error_code dial_check(const struct dial *dial, uint32_t clients, uint32_t processes, bool tickets, char *fault,
+                           size_t capacity);
 
 #endif

@@ -266,9 +266,16 @@ static void on_signal(void *owner, enum process_signal signal)
 
 /* ---- start and end ---- */
 
+/* Those with clients, and one more for the probes. */
+static uint32_t worker_count(const struct load_options *options)
+{
+    return options->processes + (options->probe.text != NULL ? 1 : 0);
+}
+
 static enum error_code make_board(struct fleet *fleet)
 {
-    fleet->board_bytes = sizeof(struct board) + fleet->options->processes * sizeof(struct board_slot);
+    uint32_t workers = worker_count(fleet->options);
+    fleet->board_bytes = sizeof(struct board) + workers * sizeof(struct board_slot);
     void *memory = mmap(NULL, fleet->board_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return ERROR_NO_MEMORY;
@@ -276,7 +283,7 @@ static enum error_code make_board(struct fleet *fleet)
     fleet->board = memory;
     atomic_store(&fleet->board->phase, RUN_PREPARE);
     tally_init(&fleet->board->probe);
-    for (uint32_t i = 0; i < fleet->options->processes; i++) {
+    for (uint32_t i = 0; i < workers; i++) {
         tally_init(&fleet->board->slots[i].tally);
     }
     return ERROR_NONE;
@@ -300,7 +307,11 @@ static void fork_worker(struct fleet *fleet, uint32_t index)
         _exit(EXIT_FAILURE); /* it died before the line above */
     }
     const struct share share = {.index = index, .count = fleet->options->processes};
-    run_worker(fleet->options, share, fleet->board);
+    if (index < share.count) {
+        run_worker(fleet->options, share, fleet->board);
+    } else {
+        run_prober(fleet->options, &fleet->board->slots[index], fleet->board);
+    }
     memory_free(fleet->latency);
     exit(EXIT_SUCCESS);
 }
@@ -308,7 +319,7 @@ static void fork_worker(struct fleet *fleet, uint32_t index)
 static enum error_code start_workers(struct fleet *fleet)
 {
     fflush(NULL); /* or what is buffered would be written by each worker */
-    for (; fleet->started < fleet->options->processes; fleet->started++) {
+    for (; fleet->started < worker_count(fleet->options); fleet->started++) {
         fork_worker(fleet, fleet->started);
         if (fleet->workers[fleet->started] < 0) {
             snprintf(fleet->fault, sizeof(fleet->fault), "fork: %s", strerror(errno));
@@ -329,7 +340,8 @@ static enum error_code prepare(struct fleet *fleet)
                  options->sources, DIAL_BLOCKS_MAX);
         return ERROR_INVALID;
     }
-    enum error_code error = dial_check(&dial, options->clients, options->processes, fleet->fault, sizeof(fleet->fault));
+    enum error_code error =
+        dial_check(&dial, options->clients, options->processes, options->resume, fleet->fault, sizeof(fleet->fault));
     if (error == ERROR_NONE) {
         error = make_board(fleet);
     }

@@ -23,6 +23,17 @@ struct tallies {
     struct tally probe;
 };
 
+/* Can the file be written? It is made now, so that a long run does not end with figures that nobody gets. */
+static bool can_write(const char *path)
+{
+    FILE *file = path == NULL ? NULL : fopen(path, "ae");
+    if (path != NULL && file == NULL) {
+        fprintf(stderr, "trunkline-load: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    return file == NULL || fclose(file) == 0;
+}
+
 static int not_written(const char *path)
 {
     fprintf(stderr, "trunkline-load: %s: %s\n", path, strerror(errno));
@@ -47,7 +58,7 @@ static int run_and_report(const struct load_options *options, struct tally *tall
         report_histogram(tally, options->histogram_of, options->histogram) != ERROR_NONE) {
         return not_written(options->histogram);
     }
-    if (verdict_bottleneck(tally, &bottleneck)) {
+    if (verdict_bottleneck(tally, probe, &bottleneck) && !verdict_damaged(tally)) {
         return LOAD_EXIT_BOTTLENECK;
     }
     bool passed = verdict_served(options, tally) && verdict_probe(options, probe);
@@ -60,6 +71,9 @@ int main(int argc, char **argv)
     enum load_verdict verdict = load_options_read(&options, argc, argv);
     if (verdict != LOAD_RUN) {
         return verdict == LOAD_DONE ? LOAD_EXIT_PASSED : LOAD_EXIT_USAGE;
+    }
+    if (!can_write(options.json) || !can_write(options.histogram)) {
+        return LOAD_EXIT_NOT_STARTED;
     }
     struct tallies *tallies = memory_alloc(sizeof(*tallies));
     if (tallies == NULL) {

@@ -74,40 +74,47 @@ void message_write(const struct message *message, uint8_t *into)
     }
 }
 
-void message_reader_init(struct message_reader *reader, uint32_t client, uint32_t size)
+void message_reader_init(struct message_reader *reader, uint32_t client)
 {
-    memset(reader, 0, sizeof(*reader));
-    reader->client = client;
-    reader->size = size;
+    *reader = (struct message_reader){.client = client};
+}
+
+void message_reader_end(struct message_reader *reader, const struct message_rules *rules)
+{
+    slab_free(rules->partials, reader->partial);
+    reader->partial = NULL;
 }
 
 /* The header is complete. */
-static enum error_code judge_header(struct message_reader *reader, struct message_faults *faults)
+static enum error_code judge_header(const struct message_reader *reader, const struct message_rules *rules,
+                                    struct message_partial *now)
 {
-    const uint8_t *header = reader->header;
-    reader->sequence = get(header + AT_SEQUENCE, 8);
+    const uint8_t *header = now->header;
     uint32_t size = (uint32_t)get(header + AT_SIZE, 4);
+    now->sequence = get(header + AT_SEQUENCE, 8);
+    bool awaited = reader->awaited == MESSAGE_AWAITED_ANY || now->sequence < reader->expected + reader->awaited;
     if (get(header + AT_CHECK, 8) != check_value(header) || get(header + AT_CLIENT, 4) != reader->client ||
-        (size != reader->size && size != MESSAGE_HEADER_BYTES) || reader->sequence >= reader->sent) {
-        faults->broken++;
+        (size != rules->size && size != MESSAGE_HEADER_BYTES) || !awaited) {
+        rules->faults->broken++;
         return ERROR_INVALID;
     }
-    reader->present = size;
-    reader->altered = 0;
+    now->present = size;
+    now->altered = 0;
     return ERROR_NONE;
 }
 
 /* Compares a piece of the pattern with what it must be. */
-static void judge_pattern(struct message_reader *reader, const uint8_t *bytes, uint32_t length)
+static void judge_pattern(const struct message_reader *reader, struct message_partial *now, const uint8_t *bytes,
+                          uint32_t length)
 {
-    uint32_t at = reader->offset - MESSAGE_HEADER_BYTES;
+    uint32_t at = now->offset - MESSAGE_HEADER_BYTES;
     while (length > 0) {
         uint8_t expected[WORD_BYTES];
-        put(expected, pattern_word(reader->client, reader->sequence, at / WORD_BYTES), WORD_BYTES);
+        put(expected, pattern_word(reader->client, now->sequence, at / WORD_BYTES), WORD_BYTES);
         uint32_t skip = at % WORD_BYTES;
         uint32_t count = length < WORD_BYTES - skip ? length : WORD_BYTES - skip;
         if (memcmp(bytes, expected + skip, count) != 0) {
-            reader->altered = 1;
+            now->altered = 1;
         }
         bytes += count;
         at += count;
@@ -116,52 +123,77 @@ static void judge_pattern(struct message_reader *reader, const uint8_t *bytes, u
 }
 
 /* The message is complete. */
-static void judge_message(struct message_reader *reader, struct message_faults *faults, message_fn *whole)
+static void judge_message(struct message_reader *reader, const struct message_rules *rules, struct message_partial *now)
 {
-    reader->offset = 0;
-    if (reader->altered) {
-        faults->altered++;
+    now->offset = 0;
+    if (now->altered) {
+        rules->faults->altered++;
     }
-    if (reader->sequence < reader->expected) {
-        faults->repeated++;
+    if (now->sequence < reader->expected) {
+        rules->faults->repeated++;
         return;
     }
-    faults->missing += reader->sequence - reader->expected;
-    reader->expected = reader->sequence + 1;
-    if (!reader->altered) {
-        const struct message message = {.sequence = reader->sequence,
-                                        .intended_us = get(reader->header + AT_INTENDED, 8),
+    rules->faults->missing += now->sequence - reader->expected;
+    if (reader->awaited != MESSAGE_AWAITED_ANY) {
+        reader->awaited -= (uint32_t)(now->sequence + 1 - reader->expected);
+    }
+    reader->expected = now->sequence + 1;
+    if (!now->altered) {
+        const struct message message = {.sequence = now->sequence,
+                                        .intended_us = get(now->header + AT_INTENDED, 8),
                                         .client = reader->client,
-                                        .size = reader->present};
-        whole(reader, &message);
+                                        .size = now->present};
+        rules->whole(reader, rules, &message);
     }
 }
 
-enum error_code message_reader_feed(struct message_reader *reader, const uint8_t *bytes, size_t length,
-                                    struct message_faults *faults, message_fn *whole)
+static enum error_code take(struct message_reader *reader, const struct message_rules *rules,
+                            struct message_partial *now, const uint8_t *bytes, size_t length)
 {
     while (length > 0) {
-        bool in_header = reader->offset < MESSAGE_HEADER_BYTES;
-        uint32_t left = (in_header ? MESSAGE_HEADER_BYTES : reader->present) - reader->offset;
+        bool in_header = now->offset < MESSAGE_HEADER_BYTES;
+        uint32_t left = (in_header ? MESSAGE_HEADER_BYTES : now->present) - now->offset;
         uint32_t count = length < left ? (uint32_t)length : left;
         if (in_header) {
-            memcpy(reader->header + reader->offset, bytes, count);
+            memcpy(now->header + now->offset, bytes, count);
         } else {
-            judge_pattern(reader, bytes, count);
+            judge_pattern(reader, now, bytes, count);
         }
-        reader->offset += count;
+        now->offset += count;
         bytes += count;
         length -= count;
 
-        if (in_header && reader->offset == MESSAGE_HEADER_BYTES) {
-            enum error_code error = judge_header(reader, faults);
+        if (in_header && now->offset == MESSAGE_HEADER_BYTES) {
+            enum error_code error = judge_header(reader, rules, now);
             if (error != ERROR_NONE) {
                 return error;
             }
         }
-        if (reader->offset >= MESSAGE_HEADER_BYTES && reader->offset == reader->present) {
-            judge_message(reader, faults, whole);
+        if (now->offset >= MESSAGE_HEADER_BYTES && now->offset == now->present) {
+            judge_message(reader, rules, now);
         }
     }
+    return ERROR_NONE;
+}
+
+enum error_code message_reader_feed(struct message_reader *reader, const struct message_rules *rules,
+                                    const uint8_t *bytes, size_t length)
+{
+    struct message_partial now = {.offset = 0};
+    if (reader->partial != NULL) {
+        now = *reader->partial;
+    }
+    enum error_code error = take(reader, rules, &now, bytes, length);
+    if (error != ERROR_NONE || now.offset == 0) {
+        message_reader_end(reader, rules);
+        return error;
+    }
+    if (reader->partial == NULL) {
+        reader->partial = slab_alloc(rules->partials);
+    }
+    if (reader->partial == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    *reader->partial = now;
     return ERROR_NONE;
 }

@@ -37,6 +37,9 @@ static const char help_text[] = "Usage: trunkline-load --connect ADDR:PORT [OPTI
                                 "  --ca FILE                  verify the server's certificate against FILE\n"
                                 "                             (default: not verified)\n"
                                 "  --alpn PROTOCOL            offer it; may repeat\n"
+                                "  --tls-version VERSION      offer nothing but 1.3 or 1.2 (default: both)\n"
+                                "  --tls-suite SUITE          offer nothing but aes-128-gcm, aes-256-gcm or\n"
+                                "                             chacha20-poly1305 (default: all, in this order)\n"
                                 "  --resume                   each client keeps its ticket, and comes back with it\n"
                                 "\n"
                                 "Traffic\n"
@@ -85,7 +88,7 @@ static const char help_text[] = "Usage: trunkline-load --connect ADDR:PORT [OPTI
                                 "                             schedule_lag, back (default: that of the traffic)\n"
                                 "  --help, --version\n"
                                 "\n"
-                                "Exit codes: 0 all clients and bytes were well; 1 a client failed or a byte was\n"
+                                "Exit codes: 0 all clients and bytes were well; 1 a client failed, or a byte was\n"
                                 "wrong; 2 wrong usage; 3 the run could not start (files, ports, memory,\n"
                                 "certificates); 4 the generator itself was the bottleneck: it fell behind its own\n"
                                 "schedule, or ran out of ports, files or memory.\n";
@@ -101,6 +104,8 @@ enum option_code {
     OPTION_SERVER_NAME,
     OPTION_CA,
     OPTION_ALPN,
+    OPTION_TLS_VERSION,
+    OPTION_TLS_SUITE,
     OPTION_RESUME,
     OPTION_TRAFFIC,
     OPTION_MESSAGES,
@@ -131,6 +136,25 @@ static const char *const traffic_names[EXCHANGE_KIND_COUNT] = {
     [EXCHANGE_HTTP] = "http", [EXCHANGE_PROBE] = "probe",
 };
 
+/* As the command line and GnuTLS call it. */
+struct offer {
+    const char *name;
+    const char *gnutls;
+};
+
+static const struct offer suites[LOAD_SUITE_COUNT] = {
+    [LOAD_SUITE_ANY] = {"", "+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305"},
+    [LOAD_SUITE_AES_128_GCM] = {"aes-128-gcm", "+AES-128-GCM"},
+    [LOAD_SUITE_AES_256_GCM] = {"aes-256-gcm", "+AES-256-GCM"},
+    [LOAD_SUITE_CHACHA20_POLY1305] = {"chacha20-poly1305", "+CHACHA20-POLY1305"},
+};
+
+static const struct offer versions[LOAD_TLS_COUNT] = {
+    [LOAD_TLS_ANY] = {"", "+VERS-TLS1.3:+VERS-TLS1.2"},
+    [LOAD_TLS_1_2] = {"1.2", "+VERS-TLS1.2"},
+    [LOAD_TLS_1_3] = {"1.3", "+VERS-TLS1.3"},
+};
+
 static const struct option option_table[] = {
     {"connect", required_argument, NULL, OPTION_CONNECT},
     {"clients", required_argument, NULL, OPTION_CLIENTS},
@@ -142,6 +166,8 @@ static const struct option option_table[] = {
     {"server-name", required_argument, NULL, OPTION_SERVER_NAME},
     {"ca", required_argument, NULL, OPTION_CA},
     {"alpn", required_argument, NULL, OPTION_ALPN},
+    {"tls-version", required_argument, NULL, OPTION_TLS_VERSION},
+    {"tls-suite", required_argument, NULL, OPTION_TLS_SUITE},
     {"resume", no_argument, NULL, OPTION_RESUME},
     {"traffic", required_argument, NULL, OPTION_TRAFFIC},
     {"messages-per-second", required_argument, NULL, OPTION_MESSAGES},
@@ -328,6 +354,45 @@ static enum load_verdict read_alpn(struct load_options *options, const char *tex
     return LOAD_RUN;
 }
 
+static enum load_verdict read_tls_version(struct load_options *options, const char *text)
+{
+    for (int tls = LOAD_TLS_ANY + 1; tls < LOAD_TLS_COUNT; tls++) {
+        if (strcmp(text, versions[tls].name) == 0) {
+            options->tls = (enum load_tls)tls;
+            return LOAD_RUN;
+        }
+    }
+    return wrong("--tls-version: 1.3 or 1.2, not \"%s\"", text);
+}
+
+static enum load_verdict read_tls_suite(struct load_options *options, const char *text)
+{
+    for (int suite = LOAD_SUITE_ANY + 1; suite < LOAD_SUITE_COUNT; suite++) {
+        if (strcmp(text, suites[suite].name) == 0) {
+            options->suite = (enum load_suite)suite;
+            return LOAD_RUN;
+        }
+    }
+    return wrong("--tls-suite: aes-128-gcm, aes-256-gcm or chacha20-poly1305, not \"%s\"", text);
+}
+
+/* But for versions and ciphers as the relay's own policy has it, so that a handshake costs the same. */
+const char *load_priority(const struct load_options *options, char text[LOAD_PRIORITY_MAX])
+{
+    if (options->tls == LOAD_TLS_ANY && options->suite == LOAD_SUITE_ANY) {
+        return NULL;
+    }
+    snprintf(text, LOAD_PRIORITY_MAX,
+             "NONE:%s:+CTYPE-X509:+AEAD:+ECDHE-ECDSA:+ECDHE-RSA:%s:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1"
+             ":+SIGN-ECDSA-SECP256R1-SHA256:+SIGN-ECDSA-SECP384R1-SHA384:+SIGN-ECDSA-SECP521R1-SHA512"
+             ":+SIGN-EDDSA-ED25519:+SIGN-ECDSA-SHA256:+SIGN-ECDSA-SHA384:+SIGN-ECDSA-SHA512"
+             ":+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-PSS-RSAE-SHA384:+SIGN-RSA-PSS-RSAE-SHA512"
+             ":+SIGN-RSA-PSS-SHA256:+SIGN-RSA-PSS-SHA384:+SIGN-RSA-PSS-SHA512"
+             ":+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:+SIGN-RSA-SHA512:%%PROFILE_MEDIUM",
+             versions[options->tls].gnutls, suites[options->suite].gnutls);
+    return text;
+}
+
 /* Options whose argument is kept as it is. */
 static const char **text_option(struct load_options *options, int code)
 {
@@ -388,6 +453,10 @@ static enum load_verdict read_option(struct load_options *options, int code, con
         return read_peer(options, text);
     case OPTION_ALPN:
         return read_alpn(options, text);
+    case OPTION_TLS_VERSION:
+        return read_tls_version(options, text);
+    case OPTION_TLS_SUITE:
+        return read_tls_suite(options, text);
     case OPTION_TRAFFIC:
         return read_traffic(options, text);
     case OPTION_PATH:

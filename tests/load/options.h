@@ -17,6 +17,23 @@
 #define LOAD_SECONDS_MAX   1000000U  /* --duration, --hold */
 #define LOAD_PATH_MAX      1024U     /* bytes of --path and of the path of --probe */
 #define LOAD_PROCESSES_MAX 256U
+#define LOAD_PRIORITY_MAX  1024U /* bytes of load_priority's text, with its zero */
+
+/* What clients offer. */
+enum load_suite {
+    LOAD_SUITE_ANY,
+    LOAD_SUITE_AES_128_GCM,
+    LOAD_SUITE_AES_256_GCM,
+    LOAD_SUITE_CHACHA20_POLY1305,
+    LOAD_SUITE_COUNT,
+};
+
+enum load_tls {
+    LOAD_TLS_ANY,
+    LOAD_TLS_1_2,
+    LOAD_TLS_1_3,
+    LOAD_TLS_COUNT,
+};
 
 /* --probe https://HOST[:PORT][/PATH] */
 struct load_url {
@@ -58,7 +75,9 @@ struct load_options {
     uint32_t storm_percent; /* 0: no storm */
     uint32_t probe_rate;    /* per second */
     uint32_t traffic_count;
-    enum exchange_kind traffic[LOAD_TRAFFIC_MAX]; /* client number n is of the kind n mod traffic_count */
+    enum exchange_kind traffic[LOAD_TRAFFIC_MAX]; /* of each process's clients in turn */
+    enum load_suite suite;
+    enum load_tls tls;
     enum measure histogram_of;
     bool histogram_of_given;
     bool hold_given;
@@ -75,6 +94,9 @@ enum load_verdict {
 };
 
 enum load_verdict load_options_read(struct load_options *options, int argc, char *const *argv);
+
+/* What --tls-suite and --tls-version come to, for tls_client_settings: NULL when neither was given, else `text`. */
+const char *load_priority(const struct load_options *options, char text[LOAD_PRIORITY_MAX]);
 
 /* "echo"; static. */
 const char *load_traffic_name(enum exchange_kind kind);

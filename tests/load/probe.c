@@ -31,7 +31,12 @@ enum error_code probe_init(struct probe *probe, const struct load_options *optio
     struct tls_fault tls_fault = {.text = ""};
     memset(probe, 0, sizeof(*probe));
     task_init(&probe->done, end_served);
-    probe->plan = (struct exchange_plan){.tally = tally, .host = options->probe.authority, .path = options->probe.path};
+    probe->plan = (struct exchange_plan){.result = client_result,
+                                         .tally = tally,
+                                         .answers = &probe->party.answers,
+                                         .host = options->probe.authority,
+                                         .path = options->probe.path};
+    exchange_plan_init(&probe->plan, 0, &probe->party.partials);
     /* Source addresses are the clients': a probe comes from where the system likes. */
     (void)dial_init(&probe->dial, &options->probe.peer, NULL);
     enum error_code error = tls_context_new_client(&settings, &probe->context, &tls_fault);
@@ -43,6 +48,7 @@ enum error_code probe_init(struct probe *probe, const struct load_options *optio
                                          .scratch = scratch,
                                          .context = probe->context,
                                          .dial = &probe->dial,
+                                         .plan = &probe->plan,
                                          .server_name = options->probe.host,
                                          .tally = tally,
                                          .message = memory_alloc(exchange_room(&probe->plan)),
@@ -53,7 +59,7 @@ enum error_code probe_init(struct probe *probe, const struct load_options *optio
         return ERROR_NO_MEMORY;
     }
     for (; probe->prepared < PROBE_CLIENTS; probe->prepared++) {
-        client_init(&probe->clients[probe->prepared], &probe->party, &probe->plan, EXCHANGE_PROBE, probe->prepared);
+        client_init(&probe->clients[probe->prepared], &probe->party, EXCHANGE_PROBE, probe->prepared);
     }
     pace_init(&probe->pace, 0, options->probe_rate, 0);
     return ERROR_NONE;

@@ -1,6 +1,7 @@
 /*
  * What one ordinary client sees while the load runs: at fixed times a fresh connection, a full TLS handshake, one GET,
- * and the first bytes of the answer. Embedded in one worker; its own TLS context, clients and tally. One thread.
+ * and the first bytes of the answer. In a worker that does nothing else; its own TLS context, clients and tally. One
+ * thread.
  */
 #ifndef LOAD_PROBE_H
 #define LOAD_PROBE_H

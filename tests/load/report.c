@@ -146,15 +146,15 @@ static void reason(const char *what, uint64_t count)
     }
 }
 
-static void table_bottleneck(const struct tally *tally, const struct verdict_bottleneck *bottleneck)
+static void table_bottleneck(const struct verdict_bottleneck *bottleneck)
 {
     char text[NUMBER_TEXT];
     printf("                the generator itself was the bottleneck: its figures say more of this machine than of "
            "the server\n");
     if (bottleneck->late) {
-        printf(
-            "                it fell behind its own schedule (p99 %s ms late): give --processes, or fewer messages\n",
-            milliseconds(histogram_quantile(&tally->measures[MEASURE_LAG], 99000), text));
+        printf("                it fell behind its own schedule (p99 %s ms late): give --processes, a lower --rate or "
+               "fewer messages\n",
+               milliseconds(bottleneck->lag_p99_us, text));
     }
     reason("clients that found no free port (--source-addresses)", bottleneck->out_of_ports);
     reason("clients that found no free file (--processes, ulimit -n)", bottleneck->out_of_files);
@@ -169,6 +169,7 @@ static void table_faults(const struct tally *tally)
     }
     reason("clients that did not come back after the storm", tally->dropped - tally->returned);
     reason("messages lost between others", tally->faults.missing);
+    reason("clients of one-way down traffic to whom nothing came", tally->silent);
     reason("messages that came twice or out of order", tally->faults.repeated);
     reason("messages that came back with altered bytes", tally->faults.altered);
     reason("streams that came back with their framing destroyed", tally->faults.broken);
@@ -199,7 +200,7 @@ static void table_probe_faults(const struct tally *probe)
 static void table_verdict(const struct load_options *options, const struct tally *tally, const struct tally *probe)
 {
     struct verdict_bottleneck bottleneck;
-    bool limited = verdict_bottleneck(tally, &bottleneck);
+    bool limited = verdict_bottleneck(tally, probe, &bottleneck);
     bool served = verdict_served(options, tally);
     bool probed = verdict_probe(options, probe);
     if (served && probed && !limited) {
@@ -208,7 +209,7 @@ static void table_verdict(const struct load_options *options, const struct tally
     }
     printf("\n  FAILED\n");
     if (limited) {
-        table_bottleneck(tally, &bottleneck);
+        table_bottleneck(&bottleneck);
     }
     if (!served) {
         table_faults(tally);
@@ -238,6 +239,26 @@ static const char *tls_text(uint16_t version)
     return version == 0x0304 ? "TLS 1.3" : (version == 0x0303 ? "TLS 1.2" : "no TLS connection");
 }
 
+static const char *suite_text(uint16_t suite)
+{
+    switch (suite) {
+    case 0x1301:
+    case 0xc02b:
+    case 0xc02f:
+        return ", AES-128-GCM";
+    case 0x1302:
+    case 0xc02c:
+    case 0xc030:
+        return ", AES-256-GCM";
+    case 0x1303:
+    case 0xcca8:
+    case 0xcca9:
+        return ", ChaCha20-Poly1305";
+    default:
+        return "";
+    }
+}
+
 static void table_storm(const struct load_options *options, const struct tally *tally)
 {
     static const uint32_t percents[] = {50, 90, 99, 100};
@@ -260,7 +281,6 @@ static void table_storm(const struct load_options *options, const struct tally *
 static void table_traffic(const struct load_options *options, const struct tally *tally)
 {
     char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT];
-    uint64_t in_traffic = tally->measures[MEASURE_LAG].count;
     if (tally->sent > 0) {
         printf("  messages      %s sent, %s echoed, of %u bytes\n", grouped(tally->sent, a), grouped(tally->echoed, b),
                options->size);
@@ -272,9 +292,9 @@ static void table_traffic(const struct load_options *options, const struct tally
         printf("  requests      %s sent, %s answered well\n", grouped(tally->requests, a), grouped(tally->answered, b));
     }
     printf("  bytes         %s up, %s down", grouped(tally->bytes_up, a), grouped(tally->bytes_down, b));
-    if (in_traffic > 0) {
-        printf("; %s messages or requests on schedule, %.0f/s", grouped(in_traffic, c),
-               per_second(in_traffic, tally->traffic_us));
+    if (tally->scheduled > 0) {
+        printf("; %s messages or requests on schedule, %.0f/s", grouped(tally->scheduled, c),
+               per_second(tally->scheduled, tally->traffic_us));
     }
     printf("\n");
 }
@@ -284,7 +304,7 @@ static void table_clients(const struct load_options *options, const struct tally
     char a[NUMBER_TEXT], b[NUMBER_TEXT], c[NUMBER_TEXT];
     uint64_t full = tally->measures[MEASURE_HANDSHAKE_FULL].count;
     uint64_t resumed = tally->measures[MEASURE_HANDSHAKE_RESUMED].count;
-    printf("\n  %s, %s, %s\n\n", options->connect_text, tls_text(tally->tls_version),
+    printf("\n  %s, %s%s, %s\n\n", options->connect_text, tls_text(tally->tls_version), suite_text(tally->tls_suite),
            options->ca != NULL ? "certificate verified" : "certificate not verified");
     printf("  clients       %s of %s open after %.1f s (%.0f/s), %s failed\n", grouped(tally->opened, a),
            grouped(options->clients, b), (double)tally->ramp_us / 1e6, per_second(tally->opened, tally->ramp_us),

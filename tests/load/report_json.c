@@ -70,10 +70,10 @@ static void json_options(FILE *file, const struct load_options *options)
             options->rate, options->messages_per_second, boolean(options->resume), options->clients);
 }
 
-static void json_bottleneck(FILE *file, const struct tally *tally)
+static void json_bottleneck(FILE *file, const struct tally *tally, const struct tally *probe)
 {
     struct verdict_bottleneck bottleneck;
-    bool any = verdict_bottleneck(tally, &bottleneck);
+    bool any = verdict_bottleneck(tally, probe, &bottleneck);
     fprintf(file,
             "  \"bottleneck\": %s,\n  \"late\": %s,\n  \"out_of_ports\": %" PRIu64 ",\n  \"out_of_files\": %" PRIu64
             ",\n  \"out_of_memory\": %" PRIu64 ",\n",
@@ -126,10 +126,12 @@ static void json_traffic(FILE *file, const struct load_options *options, const s
 {
     fprintf(file,
             "  \"messages\": {\"bytes\": %u, \"sent\": %" PRIu64 ", \"echoed\": %" PRIu64 ", \"delivered\": %" PRIu64
-            ", \"missing\": %" PRIu64 ", \"repeated\": %" PRIu64 ", \"altered\": %" PRIu64
-            ", \"broken_streams\": %" PRIu64 ", \"unanswered\": %" PRIu64 ", \"unsent\": %" PRIu64 "},\n",
-            options->size, tally->sent, tally->echoed, tally->delivered, tally->faults.missing, tally->faults.repeated,
-            tally->faults.altered, tally->faults.broken, tally->unanswered, tally->unsent);
+            ", \"scheduled\": %" PRIu64 ", \"silent_clients\": %" PRIu64 ", \"missing\": %" PRIu64
+            ", \"repeated\": %" PRIu64 ", \"altered\": %" PRIu64 ", \"broken_streams\": %" PRIu64
+            ", \"unanswered\": %" PRIu64 ", \"unsent\": %" PRIu64 "},\n",
+            options->size, tally->sent, tally->echoed, tally->delivered, tally->scheduled, tally->silent,
+            tally->faults.missing, tally->faults.repeated, tally->faults.altered, tally->faults.broken,
+            tally->unanswered, tally->unsent);
     fprintf(file,
             "  \"http\": {\"requests\": %" PRIu64 ", \"answered\": %" PRIu64 ", \"wrong_status\": %" PRIu64
             ", \"wrong_length\": %" PRIu64 "},\n",
@@ -162,10 +164,10 @@ static void json_write(FILE *file, const struct load_options *options, const str
 {
     static struct histogram handshakes; /* 35 KB: too much for a stack; main thread only */
     struct verdict_bottleneck bottleneck;
-    bool passed =
-        verdict_served(options, tally) && verdict_probe(options, probe) && !verdict_bottleneck(tally, &bottleneck);
+    bool passed = verdict_served(options, tally) && verdict_probe(options, probe) &&
+                  !verdict_bottleneck(tally, probe, &bottleneck);
     fprintf(file, "{\n  \"passed\": %s,\n  \"interrupted\": %s,\n", boolean(passed), boolean(tally->interrupted));
-    json_bottleneck(file, tally);
+    json_bottleneck(file, tally, probe);
     json_options(file, options);
     json_clients(file, tally);
     json_storm(file, options, tally);

@@ -21,8 +21,9 @@
 #include "tests/load/dial.h"
 #include "tests/load/probe.h"
 
-#define TICK_MS    20U
-#define PUMP_BATCH 256U /* connections or messages at a time, before what has come back is read */
+#define TICK_MS          20U
+#define SILENCE_SPARE_US 1000000U /* so much later a message of one-way down traffic may be than when it was due */
+#define PUMP_BATCH       256U     /* connections or messages at a time, before what has come back is read */
 
 struct run {
     const struct load_options *options;
@@ -51,9 +52,10 @@ struct run {
     struct loop_source alarm;
     struct timer tick;
     struct task pump;
-    struct probe *probe; /* of the first worker; NULL: none */
+    struct probe *probe; /* of a worker that has nothing else to do; NULL: none */
     struct random_state random;
     bool stormed;
+    bool probing; /* it has the probes, and no clients */
 };
 
 static uint64_t phase_elapsed_us(const struct run *run)
@@ -261,6 +263,7 @@ static void begin_hold(struct run *run)
 {
     const struct load_options *options = run->options;
     pace_stop(&run->openings);
+    memory_trim(); /* of what handshakes have left behind, before anything is on a schedule */
     if (options->ping_interval_ms > 0) {
         pace_init_share(&run->pings, run->phase_start_us, options->ping_interval_ms * 1000U, options->clients,
                         PACE_ENDLESS, run->share);
@@ -291,8 +294,23 @@ static void begin_traffic(struct run *run)
     alarm_set(run);
 }
 
+/* Clients of one-way down traffic to whom nothing has come since they opened, though two messages each were due. Those
+ * that a storm dropped may have had no time. */
+static uint64_t count_silent(const struct run *run)
+{
+    uint64_t silent = 0;
+    if (run->stormed || run->tally->traffic_us < 2 * run->plan.down_interval_us + SILENCE_SPARE_US) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < run->prepared; i++) {
+        silent += run->clients[i].state == CLIENT_OPEN && exchange_silent(&run->clients[i].exchange);
+    }
+    return silent;
+}
+
 static void end_traffic(struct run *run)
 {
+    run->tally->silent = count_silent(run);
     run->tally->cut_short = run->tally->cut_short || !pace_finished(&run->messages);
     pace_stop(&run->messages);
     pace_stop(&run->returns);
@@ -399,7 +417,7 @@ static void publish(struct run *run)
     atomic_store(&slot->opened, run->tally->opened);
     atomic_store(&slot->failed, run->tally->failed);
     atomic_store(&slot->returned, run->tally->returned);
-    atomic_store(&slot->sent, run->tally->measures[MEASURE_LAG].count);
+    atomic_store(&slot->sent, run->tally->scheduled);
 }
 
 static void on_tick(struct timer *timer)
@@ -429,8 +447,10 @@ static void on_tick(struct timer *timer)
 static enum error_code make_context(struct run *run, char *fault, size_t capacity)
 {
     const struct load_options *options = run->options;
+    char priority[LOAD_PRIORITY_MAX];
     const struct tls_client_settings settings = {
         .ca = options->ca,
+        .priority = load_priority(options, priority),
         .alpn = options->alpn,
         .alpn_count = options->alpn_count,
         .tickets_ignored = !options->resume, /* they cost memory until they have come */
@@ -460,22 +480,25 @@ static void make_plan(struct run *run)
 {
     const struct load_options *options = run->options;
     uint64_t rate = options->messages_per_second == 0 ? 1 : options->messages_per_second;
-    run->plan = (struct exchange_plan){.tally = run->tally,
+    run->plan = (struct exchange_plan){.result = client_result,
+                                       .tally = run->tally,
+                                       .answers = &run->party.answers,
                                        .host = options->server_name,
                                        .path = options->path,
                                        .body_bytes = options->length,
                                        .body_bytes_given = options->length_given,
                                        .status = (uint16_t)options->status,
-                                       .message_bytes = options->size,
                                        .down_interval_us = (uint64_t)options->clients * 1000000U / rate};
     run->party = (struct client_party){.loop = run->loop,
                                        .scratch = &run->scratch,
                                        .context = run->context,
                                        .dial = &run->dial,
+                                       .plan = &run->plan,
                                        .server_name = options->server_name,
                                        .tally = run->tally,
                                        .opening_timeout_ms = options->timeout_ms,
                                        .settled = on_client_settled};
+    exchange_plan_init(&run->plan, options->size, &run->party.partials);
     client_party_init(&run->party);
 }
 
@@ -489,12 +512,14 @@ static enum error_code make_clients(struct run *run)
         run->party.ticket_room = memory_alloc(CLIENT_TICKET_MAX_BYTES);
     }
     run->clients = memory_calloc(count, sizeof(*run->clients));
-    if (run->party.message == NULL || run->clients == NULL || (options->resume && run->party.ticket_room == NULL)) {
+    if (run->party.message == NULL || (count > 0 && run->clients == NULL) ||
+        (options->resume && run->party.ticket_room == NULL)) {
         return ERROR_NO_MEMORY;
     }
     for (; run->prepared < count; run->prepared++) {
-        enum exchange_kind kind = options->traffic[run->prepared % options->traffic_count];
-        client_init(&run->clients[run->prepared], &run->party, &run->plan, kind,
+        /* Each process has clients of all kinds, and few clients in many processes are not all of the first. */
+        enum exchange_kind kind = options->traffic[(run->prepared + run->share.index) % options->traffic_count];
+        client_init(&run->clients[run->prepared], &run->party, kind,
                     run->prepared * run->share.count + run->share.index);
     }
     return ERROR_NONE;
@@ -502,9 +527,6 @@ static enum error_code make_clients(struct run *run)
 
 static enum error_code make_probe(struct run *run, char *fault, size_t capacity)
 {
-    if (run->options->probe.text == NULL || run->share.index != 0) {
-        return ERROR_NONE;
-    }
     run->probe = memory_zalloc(sizeof(*run->probe));
     if (run->probe == NULL) {
         return ERROR_NO_MEMORY;
@@ -533,7 +555,7 @@ static enum error_code prepare(struct run *run, char *fault, size_t capacity)
     if (error == ERROR_NONE) {
         error = make_clients(run);
     }
-    if (error == ERROR_NONE) {
+    if (error == ERROR_NONE && run->probing) {
         error = make_probe(run, fault, capacity);
     }
     if (error != ERROR_NONE && fault[0] == '\0') {
@@ -569,16 +591,17 @@ static void dispose(struct run *run)
     }
 }
 
-void run_worker(const struct load_options *options, struct share share, struct board *board)
+static void work(const struct load_options *options, struct share share, struct board_slot *slot, struct board *board,
+                 bool probing)
 {
-    struct board_slot *slot = &board->slots[share.index];
     struct run run = {.options = options,
                       .board = board,
                       .slot = slot,
                       .tally = &slot->tally,
                       .share = share,
                       .phase = RUN_PREPARE,
-                      .alarm = {.fd = -1}};
+                      .alarm = {.fd = -1},
+                      .probing = probing};
     timer_init(&run.tick, on_tick);
     task_init(&run.pump, pump);
     random_seed(&run.random, clock_monotonic_us() + share.index);
@@ -593,4 +616,19 @@ void run_worker(const struct load_options *options, struct share share, struct b
     }
     publish(&run);
     dispose(&run);
+}
+
+void run_worker(const struct load_options *options, struct share share, struct board *board)
+{
+    work(options, share, &board->slots[share.index], board, false);
+}
+
+void run_prober(const struct load_options *options, struct board_slot *slot, struct board *board)
+{
+    const struct share alone = {.index = 0, .count = 1};
+    struct load_options without = *options;
+    without.clients = 0;
+    without.storm_percent = 0;
+    without.ping_interval_ms = 0;
+    work(&without, alone, slot, board, true);
 }

@@ -8,7 +8,11 @@
 #include "tests/load/board.h"
 #include "tests/load/options.h"
 
-/* Returns when the run is over, or when its slot tells why it could not start. The slot's tally must be initialized. */
+/* Returns when the run is over, or when its slot, that of share.index, tells why it could not start. The slot's tally
+ * must be initialized. */
 void run_worker(const struct load_options *options, struct share share, struct board *board);
+
+/* The same for a worker that has no clients but the probes, so that what they see is not what it does. */
+void run_prober(const struct load_options *options, struct board_slot *slot, struct board *board);
 
 #endif

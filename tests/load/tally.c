@@ -30,6 +30,8 @@ static const size_t sums[] = {
     offsetof(struct tally, unanswered),     offsetof(struct tally, abandoned),
     offsetof(struct tally, unsent),         offsetof(struct tally, bytes_up),
     offsetof(struct tally, bytes_down),     offsetof(struct tally, missed),
+    offsetof(struct tally, scheduled),      offsetof(struct tally, silent),
+
     offsetof(struct tally, faults.missing), offsetof(struct tally, faults.repeated),
     offsetof(struct tally, faults.altered), offsetof(struct tally, faults.broken),
 };

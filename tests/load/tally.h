@@ -50,11 +50,13 @@ struct tally {
     uint64_t echoed;         /* whole, unaltered, once and in order */
     uint64_t delivered;      /* messages of one-way down traffic, the same */
     uint64_t requests;       /* HTTP, the first ones included */
-    uint64_t answered;       /* with the right status and length */
+    uint64_t answered;       /* with the right status, and length if one was asked for */
     uint64_t wrong_status;   /* HTTP answers with another status than expected */
     uint64_t wrong_length;   /* HTTP answers with another length than expected */
     uint64_t unanswered;     /* sent, but nothing came back until the client failed or the run ended */
     uint64_t abandoned;      /* sent, but the storm dropped the client before anything came back */
+    uint64_t scheduled;      /* messages and requests that were sent on schedule: neither the first ones nor pings */
+    uint64_t silent;         /* clients of one-way down traffic to whom nothing came, though messages were due */
     uint64_t unsent;         /* due, but the client had too much waiting: the server does not read, or not answer */
     uint64_t missed;         /* due while a storm had left no client to send it */
     uint64_t bytes_up;       /* application bytes sent */
@@ -85,10 +87,14 @@ const char *measure_name(enum measure measure);
 /* False when no measure has this name. */
 bool measure_find(const char *name, enum measure *measure);
 
-/* What a client's failure means: ERROR_INVALID stands for bytes that cannot be an answer to anything sent. */
+/* What a client's failure means: ERROR_INVALID stands for bytes that cannot be an answer to anything sent, ERROR_LIMIT
+ * for a limit of the system's on connections. */
 static inline const char *tally_error_text(enum error_code error)
 {
-    return error == ERROR_INVALID ? "what came back is not what was sent" : error_text(error);
+    if (error == ERROR_INVALID) {
+        return "what came back is not what was sent";
+    }
+    return error == ERROR_LIMIT ? "no port is free" : error_text(error);
 }
 
 #endif

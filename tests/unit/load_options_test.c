@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "mux/tls.h"
 #include "tests/load/options.h"
 
 #define ARGUMENTS_MAX 16
@@ -109,6 +110,41 @@ static void options_that_make_no_sense_together_are_refused(void **state)
     assert_int_equal(read_with("--unknown", NULL), LOAD_WRONG);
 }
 
+static void what_clients_offer_can_be_narrowed(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"--tls-version", "1.1"}, {"--tls-version", ""}, {"--tls-suite", "aes-128-cbc"}, {"--tls-suite", ""}};
+    char text[LOAD_PRIORITY_MAX];
+    assert_int_equal(read_with(NULL), LOAD_RUN);
+    assert_null(load_priority(&options, text));
+    assert_int_equal(read_with("--tls-suite", "aes-256-gcm", "--tls-version", "1.2", NULL), LOAD_RUN);
+    assert_ptr_equal(load_priority(&options, text), text);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(read_with(wrong[i][0], wrong[i][1], NULL), LOAD_WRONG);
+    }
+}
+
+/* The TLS library takes each of them, and they are different. */
+static void each_offer_is_understood(void **state)
+{
+    (void)state;
+    static const char *const versions[] = {"1.2", "1.3"};
+    static const char *const suites[] = {"aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"};
+    char texts[6][LOAD_PRIORITY_MAX];
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(read_with("--tls-version", versions[i % 2], "--tls-suite", suites[i / 2], NULL), LOAD_RUN);
+        const struct tls_client_settings settings = {.priority = load_priority(&options, texts[i])};
+        struct tls_context *context = NULL;
+        struct tls_fault fault = {.text = ""};
+        assert_int_equal(tls_context_new_client(&settings, &context, &fault), ERROR_NONE);
+        tls_context_unref(&context);
+        for (size_t other = 0; other < i; other++) {
+            assert_string_not_equal(texts[i], texts[other]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +152,8 @@ int main(void)
         cmocka_unit_test(kinds_of_traffic_are_listed_and_mixed),
         cmocka_unit_test(a_probes_url_is_taken_apart),
         cmocka_unit_test(a_path_cannot_smuggle_a_line),
+        cmocka_unit_test(what_clients_offer_can_be_narrowed),
+        cmocka_unit_test(each_offer_is_understood),
         cmocka_unit_test(options_that_make_no_sense_together_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

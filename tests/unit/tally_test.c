@@ -10,13 +10,14 @@
 
 #include "tests/load/verdict.h"
 
-static struct tally one, two; /* 350 KB each: too much for a stack */
+static struct tally one, two, probe; /* 350 KB each: too much for a stack */
 
 static int set_up(void **state)
 {
     (void)state;
     tally_init(&one);
     tally_init(&two);
+    tally_init(&probe);
     return 0;
 }
 
@@ -160,13 +161,17 @@ static void each_single_fault_fails_the_run(void **state)
                              offsetof(struct tally, wrong_length),    offsetof(struct tally, dropped),
                              offsetof(struct tally, opened),          offsetof(struct tally, faults.missing),
                              offsetof(struct tally, faults.repeated), offsetof(struct tally, faults.altered),
-                             offsetof(struct tally, faults.broken)};
+                             offsetof(struct tally, faults.broken),   offsetof(struct tally, silent)};
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
         const uint64_t fault = 1;
         tally_init(&one);
         one.opened = 2;
         memcpy((char *)&one + faults[i], &fault, sizeof(fault));
         assert_false(verdict_served(&options, &one));
+        bool damaged = faults[i] >= offsetof(struct tally, faults) ||
+                       faults[i] == offsetof(struct tally, wrong_status) ||
+                       faults[i] == offsetof(struct tally, wrong_length);
+        assert_int_equal(verdict_damaged(&one), damaged);
     }
     tally_init(&one);
     one.opened = 2;
@@ -181,20 +186,32 @@ static void a_generator_that_falls_short_says_how(void **state)
     for (int i = 0; i < 100; i++) {
         histogram_record(&one.measures[MEASURE_LAG], 100);
     }
-    assert_false(verdict_bottleneck(&one, &bottleneck));
+    assert_false(verdict_bottleneck(&one, &probe, &bottleneck));
     histogram_record(&one.measures[MEASURE_LAG], VERDICT_LAG_P99_MAX_US * 2);
     histogram_record(&one.measures[MEASURE_LAG], VERDICT_LAG_P99_MAX_US * 2);
-    assert_true(verdict_bottleneck(&one, &bottleneck));
+    assert_true(verdict_bottleneck(&one, &probe, &bottleneck));
     assert_true(bottleneck.late);
 
     two.failures[CLIENT_STAGE_CONNECT][ERROR_LIMIT] = 1;
     two.failures[CLIENT_STAGE_CONNECT][ERROR_NO_FILES] = 2;
     two.failures[CLIENT_STAGE_HANDSHAKE][ERROR_NO_MEMORY] = 3;
-    assert_true(verdict_bottleneck(&two, &bottleneck));
+    assert_true(verdict_bottleneck(&two, &probe, &bottleneck));
     assert_false(bottleneck.late);
     assert_int_equal(bottleneck.out_of_ports, 1);
     assert_int_equal(bottleneck.out_of_files, 2);
     assert_int_equal(bottleneck.out_of_memory, 3);
+}
+
+static void late_probes_count_once_there_are_enough(void **state)
+{
+    (void)state;
+    struct verdict_bottleneck bottleneck;
+    for (unsigned i = 0; i < VERDICT_PROBES_LEAST; i++) {
+        assert_false(verdict_bottleneck(&one, &probe, &bottleneck));
+        histogram_record(&probe.measures[MEASURE_LAG], VERDICT_LAG_P99_MAX_US * 2);
+    }
+    assert_true(verdict_bottleneck(&one, &probe, &bottleneck));
+    assert_true(bottleneck.late && bottleneck.lag_p99_us >= VERDICT_LAG_P99_MAX_US * 2);
 }
 
 static void a_storms_times_count_those_who_were_dropped(void **state)
@@ -237,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup(a_clean_run_is_served, set_up),
         cmocka_unit_test_setup(each_single_fault_fails_the_run, set_up),
         cmocka_unit_test_setup(a_generator_that_falls_short_says_how, set_up),
+        cmocka_unit_test_setup(late_probes_count_once_there_are_enough, set_up),
         cmocka_unit_test_setup(a_storms_times_count_those_who_were_dropped, set_up),
         cmocka_unit_test_setup(a_probe_that_saw_nothing_fails, set_up),
     };

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "mux/memory.h"
+#include "mux/tls_backend.h"
 #include "tests/unit/test_pki.h"
 #include "tests/unit/tls_pair.h"
 
@@ -282,6 +284,60 @@ static void a_server_without_tickets_gives_none(void **state)
     tls_context_unref(&server);
 }
 
+static void assert_kept(struct tls_context *context, const uint8_t *bytes, size_t length)
+{
+    static uint8_t back[1024];
+    const gnutls_datum_t data = {.data = (unsigned char *)(uintptr_t)bytes, .size = (unsigned)length};
+    struct tls_ticket *ticket = tls_ticket_new(context, &data);
+    assert_non_null(ticket);
+    assert_int_equal(tls_ticket_length(ticket), length);
+    memset(back, 0xee, sizeof(back));
+    tls_ticket_read(ticket, context, back);
+    assert_memory_equal(back, bytes, length);
+    assert_int_equal(back[length], 0xee);
+    tls_ticket_free(&ticket);
+    assert_null(ticket);
+}
+
+/* What is the same as in the first one is left out, wherever it is, and put back. */
+static void tickets_are_kept_without_what_they_share_and_come_back_whole(void **state)
+{
+    (void)state;
+    uint8_t first[1000], bytes[1000];
+    struct tls_context *context = client_context(NULL);
+    fill(first, sizeof(first), 8);
+    assert_kept(context, first, sizeof(first));
+    assert_kept(context, first, sizeof(first)); /* all of it */
+    for (size_t from = 0; from < sizeof(first); from += 50) {
+        for (size_t to = from; to <= sizeof(first); to += 25) {
+            fill(bytes, sizeof(bytes), 9);
+            memcpy(bytes + from, first + from, to - from);
+            assert_kept(context, bytes, sizeof(bytes));
+            assert_kept(context, bytes, to);
+        }
+    }
+    assert_kept(context, bytes, 1);
+    assert_kept(context, bytes, 0);
+    tls_context_unref(&context);
+}
+
+static void a_ticket_is_kept_whole_when_memory_for_the_pattern_is_out(void **state)
+{
+    (void)state;
+    uint8_t bytes[100];
+    struct tls_context *context = client_context(NULL);
+    const gnutls_datum_t data = {.data = bytes, .size = sizeof(bytes)};
+    fill(bytes, sizeof(bytes), 10);
+    memory_fail_at(1);
+    assert_kept(context, bytes, sizeof(bytes));
+    assert_int_equal(memory_faults(), 1);
+    assert_kept(context, bytes, sizeof(bytes));
+    memory_fail_at(1);
+    assert_null(tls_ticket_new(context, &data));
+    memory_fail_at(0);
+    tls_context_unref(&context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +348,8 @@ int main(void)
         cmocka_unit_test(a_damaged_ticket_is_refused_or_falls_back_to_a_full_handshake),
         cmocka_unit_test(a_client_certificate_is_still_known_after_resumption),
         cmocka_unit_test(a_server_without_tickets_gives_none),
+        cmocka_unit_test(tickets_are_kept_without_what_they_share_and_come_back_whole),
+        cmocka_unit_test(a_ticket_is_kept_whole_when_memory_for_the_pattern_is_out),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
