@@ -105,14 +105,13 @@ def die_with_bench():
 class Program:
     """A program under test, with all of its processes. Its output goes to NAME.out and NAME.log."""
 
-    def __init__(self, bench, name, *command, environment=None):
+    def __init__(self, bench, name, *command):
         self.name = name
         self.log = bench.directory / f"{name}.log"
         self.out = bench.directory / f"{name}.out"
         with open(self.log, "wb") as log, open(self.out, "wb") as out:
             self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=log, start_new_session=True, preexec_fn=die_with_bench,
-                                            env={**os.environ, **(environment or {})})
+                                            stderr=log, start_new_session=True, preexec_fn=die_with_bench)
         bench.programs.append(self)
 
     def fail(self, text):
@@ -225,15 +224,14 @@ def settle(programs, seconds=SETTLE_SECONDS, note=lambda: None):
 class Load(Program):
     """trunkline-load, which waits for go() when all its clients are open."""
 
-    def __init__(self, bench, name, address, *options, wait=True, environment=None):
+    def __init__(self, bench, name, address, *options, wait=True):
         self.ready = bench.directory / f"{name}.ready"
         self.json = bench.directory / f"{name}.json"
         for path in (self.ready, pathlib.Path(f"{self.ready}.go"), self.json):
             path.unlink(missing_ok=True)  # of one with the same name
         waiting = ["--wait-file", self.ready] if wait else []
         super().__init__(bench, name, BIN / "trunkline-load", "--connect", address, "--server-name", "localhost",
-                         "--ca", bench.pki / "ca.crt", "--json", self.json, *waiting, *options,
-                         environment=environment)
+                         "--ca", bench.pki / "ca.crt", "--json", self.json, *waiting, *options)
 
     def is_ready(self):
         if self.process.poll() is not None:

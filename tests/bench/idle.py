@@ -46,9 +46,8 @@ BYTES_BETWEEN = [5000, 15000]
 HANDSHAKES_PER_SECOND = 250   # slowly: a queue would not make one cost less
 STORM_TAIL_SECONDS = 2        # between the last client's return and the end of all
 RESUMED_SHARE_MIN = 0.99      # of the handshakes that were to be
-# Disabling the others is how GnuTLS clients are told without an option of their own.
-CIPHERS = ("AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305")
-SUITES = {0x1301: "AES-128-GCM", 0x1302: "AES-256-GCM", 0x1303: "CHACHA20-POLY1305"}
+SUITES = {0x1301: "aes-128-gcm", 0x1302: "aes-256-gcm", 0x1303: "chacha20-poly1305"}
+ANY = "any"
 
 
 class Subject:
@@ -62,12 +61,11 @@ class Subject:
         self.backend = backend
         self.port = common.free_port()
         self.parts = {}  # by the name of the row
-        self.environment = None  # of its load generators
+        self.tls_options = []  # of its load generators
         self.address = f"127.0.0.1:{self.port}"
 
     def load(self, name, *options, wait=True):
-        return common.Load(self.bench, name, self.address, *options, *self.load_options, wait=wait,
-                           environment=self.environment)
+        return common.Load(self.bench, name, self.address, *options, *self.load_options, *self.tls_options, wait=wait)
 
     def warm(self):
         """What a program loads with its first clients is no client's."""
@@ -209,32 +207,22 @@ def names_of(known):
 
 
 def read_suite(option, text):
-    if text.upper() not in CIPHERS + ("ANY",):
-        raise common.Failure(f"{option}: \"{text}\" is not {', '.join(CIPHERS).lower()} or any")
-    return text.upper()
+    if text not in SUITES.values() and text != ANY:
+        raise common.Failure(f"{option}: \"{text}\" is not {', '.join(SUITES.values())} or {ANY}")
+    return text
 
 
 def arguments(words):
-    options = {"part": list(PARTS), "only": list(SUBJECTS), "suite": CIPHERS[0], "clients": [1000, 5000, 15000],
+    options = {"part": list(PARTS), "only": list(SUBJECTS), "suite": SUITES[0x1301], "clients": [1000, 5000, 15000],
                "rate": 800, "handshakes": 400, "rounds": 5, "json": None, "markdown": None}
     return common.read_options(__doc__, options, words, {"part": names_of(PARTS), "only": names_of(SUBJECTS),
                                                          "suite": read_suite, "clients": common.numbers})
 
 
-def suite_environment(bench, suite):
-    """For load generators: the environment with which GnuTLS offers one cipher only."""
-    if suite == "ANY":
-        return None
-    path = bench.directory / "priorities"
-    path.write_text("[overrides]\n" + "".join(f"tls-disabled-cipher = {cipher}\n"
-                                              for cipher in CIPHERS if cipher != suite))
-    return {"GNUTLS_SYSTEM_PRIORITY_FILE": str(path)}
-
-
 def check_suite(figures, suite):
     """What was negotiated, which must be what was asked for."""
     negotiated = SUITES.get(figures["tls_suite"], f"{figures['tls_suite']:#06x}")
-    if figures["tls_version"] != 0x0304 or suite not in ("ANY", negotiated):
+    if figures["tls_version"] != 0x0304 or suite not in (ANY, negotiated):
         raise common.Failure(f"clients got {negotiated} of TLS {figures['tls_version']:#06x}, and not {suite} of TLS 1.3")
     return negotiated
 
@@ -302,9 +290,9 @@ def figures_of(points, rest, failed, suite):
     }
 
 
-def start(bench, name, service, environment):
+def start(bench, name, service, suite):
     subject = SUBJECTS[name](bench, service.address())
-    subject.environment = environment
+    subject.tls_options = ["--tls-version", "1.3"] + ([] if suite == ANY else ["--tls-suite", suite])
     subject.start()
     subject.warm()
     return subject
@@ -313,7 +301,7 @@ def start(bench, name, service, environment):
 def memory_of(bench, name, options):
     """By part, the figures of one program."""
     service = common.Program(bench, "service", common.BIN / "trunkline-bench-service", "127.0.0.1:0")
-    subject = start(bench, name, service, suite_environment(bench, options["suite"]))
+    subject = start(bench, name, service, options["suite"])
     points, rest, failed, suite = memory_by_clients(subject, options)
     bench.stop_all()
     return {part: figures_of(points[part], rest[part], failed, suite) for part in subject.parts}
@@ -357,8 +345,7 @@ def handshakes_once(subject, name, options):
 def handshakes(bench, options):
     """By part, medians and each round's figures. All programs run; one at a time has something to do."""
     service = common.Program(bench, "service", common.BIN / "trunkline-bench-service", "127.0.0.1:0")
-    environment = suite_environment(bench, options["suite"])
-    subjects = [start(bench, name, service, environment) for name in options["only"]]
+    subjects = [start(bench, name, service, options["suite"]) for name in options["only"]]
     rounds = {part: [] for subject in subjects for part in subject.parts}
     for number in range(options["rounds"]):
         common.say(f"handshakes, round {number + 1} of {options['rounds']}")
