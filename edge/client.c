@@ -502,18 +502,47 @@ static void edge_client_run(struct edge_client *client)
     edge_client_extra_settle(client);
 }
 
+/* Whoever is deferred from now on waits for the next batch. */
+static void edge_client_run_listed(struct relay *relay)
+{
+    struct list batch;
+    struct list_node *node;
+    list_init(&batch);
+    list_splice(&batch, &relay->due);
+    while ((node = list_first(&batch)) != NULL) {
+        struct edge_client *client = container_of(node, struct edge_client_extra, due)->client;
+        list_remove(node);
+        client->due = 0;
+        edge_client_run(client);
+    }
+}
+
+/* The walk may miss some, as clients that run change the slab: it is repeated until it finds none. */
+static void edge_client_run_unlisted(struct relay *relay)
+{
+    struct edge_client *client = slab_next(&relay->client_slab, NULL);
+    relay->due_unlisted = false;
+    while (client != NULL) {
+        struct edge_client *next = slab_next(&relay->client_slab, client);
+        if (client->due && (client->extra == NULL || !list_node_linked(&client->extra->due))) {
+            client->due = 0;
+            relay->due_unlisted = true;
+            edge_client_run(client);
+        }
+        client = next;
+    }
+    if (relay->due_unlisted) {
+        scheduler_defer(relay->scheduler, &relay->run_due);
+    }
+}
+
 void edge_client_run_due(struct task *task)
 {
     struct relay *relay = container_of(task, struct relay, run_due);
-    struct edge_client *client = relay->due_first;
-    /* Whoever is deferred from now on waits for the next batch. */
-    relay->due_first = NULL;
-    relay->due_last = NULL;
-    while (client != NULL) {
-        struct edge_client *next = client->due_next;
-        client->due = 0;
-        edge_client_run(client);
-        client = next;
+    bool unlisted = relay->due_unlisted;
+    edge_client_run_listed(relay);
+    if (unlisted) {
+        edge_client_run_unlisted(relay);
     }
 }
 

@@ -30,6 +30,7 @@ struct edge_client_extra *edge_client_extra_get(struct edge_client *client)
         extra->client = client;
         timer_init(&extra->timer, extra_timer_fired);
         list_node_init(&extra->waiting);
+        list_node_init(&extra->due);
         chain_init(&extra->pending);
         chain_init(&extra->input);
         chain_init(&extra->output);
@@ -57,6 +58,7 @@ void edge_client_extra_drop(struct edge_client *client)
     client->extra = NULL;
     scheduler_disarm(relay->scheduler, &extra->timer);
     list_remove(&extra->waiting);
+    list_remove(&extra->due);
     chain_clear(&extra->pending);
     chain_clear(&extra->input);
     chain_clear(&extra->output);
@@ -66,7 +68,7 @@ void edge_client_extra_drop(struct edge_client *client)
 void edge_client_extra_settle(struct edge_client *client)
 {
     const struct edge_client_extra *extra = client->extra;
-    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && chain_empty(&extra->pending) &&
+    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && chain_empty(&extra->pending) &&
         chain_empty(&extra->input) && chain_empty(&extra->output) && extra->encrypted_bytes == 0) {
         edge_client_extra_drop(client);
     }
@@ -96,12 +98,11 @@ void edge_client_defer(struct edge_client *client)
         return;
     }
     client->due = 1;
-    client->due_next = NULL;
-    if (relay->due_last != NULL) {
-        relay->due_last->due_next = client;
+    struct edge_client_extra *extra = edge_client_extra_get(client);
+    if (extra != NULL) {
+        list_append(&relay->due, &extra->due);
     } else {
-        relay->due_first = client;
+        relay->due_unlisted = true;
     }
-    relay->due_last = client;
     scheduler_defer(relay->scheduler, &relay->run_due);
 }

@@ -173,6 +173,7 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
         .edge_worker = settings->edge_worker,
     };
     list_init(&relay->waiting);
+    list_init(&relay->due);
     chain_init(&relay->outbox.pending);
     metadata_pool_init(&relay->origins, settings->seed);
     tls_memory_init(&relay->tls);
@@ -207,8 +208,6 @@ enum error_code relay_start(struct relay *relay)
 void relay_dispose(struct relay *relay)
 {
     struct edge_client *client;
-    relay->due_first = NULL;
-    relay->due_last = NULL;
     while ((client = slab_next(&relay->client_slab, NULL)) != NULL) {
         client->due = 0;
         edge_client_free(client);

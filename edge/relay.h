@@ -103,9 +103,9 @@ struct relay {
     struct slab_group tls;   /* what TLS keeps of each client */
     struct metadata_pool origins;
     struct pool pool;
-    struct list waiting;           /* of struct edge_client_extra: who waits for a trunk, the longest wait first */
-    struct edge_client *due_first; /* clients to look after at the end of the batch, in order; NULL: none */
-    struct edge_client *due_last;
+    struct list waiting; /* of struct edge_client_extra: who waits for a trunk, the longest wait first */
+    struct list due;     /* of struct edge_client_extra: clients to look after at the end of the batch */
+    bool due_unlisted;   /* some are due that are in no list, as memory was out */
     struct task run_due;
     size_t client_count;    /* in the slab */
     size_t handshake_count; /* of them, clients that have not finished TLS */
