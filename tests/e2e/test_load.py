@@ -269,6 +269,24 @@ class LimitsTest(LoadCase):
         self.assertTrue(figures["bottleneck"] and figures["late"] and not figures["passed"])
         self.assertIn("the generator itself was the bottleneck", load.output_text())
 
+    def test_probes_do_not_wait_for_the_clients_process(self):
+        edge = self.relay()
+        ready = self.directory / "ready"
+        load = self.start("load", *self.arguments(edge.address, "--clients", 10, "--duration", 0, "--wait-file", ready,
+                                                  "--probe", f"https://{join_address(edge.address)}/",
+                                                  "--probe-rate", 50))
+        wait_for(ready.exists, 10, "all clients are open")
+        clients, _ = pathlib.Path(f"/proc/{load.pid}/task/{load.pid}/children").read_text().split()
+        os.kill(int(clients), signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(int(clients), signal.SIGCONT)
+        pathlib.Path(f"{ready}.go").touch()
+        self.assertEqual(load.wait(20), PASSED, load.output_text())
+        probe = json.loads((self.directory / "figures.json").read_text())["probe"]
+        self.assertGreaterEqual(probe["served"], 90)
+        self.assertLess(probe["schedule_lag"]["max"], 1000000)
+        self.assertLess(probe["first_byte"]["max"], 1000000)
+
     def test_what_the_machine_lacks_is_said_before_the_run(self):
         nobody = ("127.0.0.1", harness.free_port())
         _, _, errors = self.load(nobody, "--clients", 1000, expected=NOT_STARTED, preexec_fn=lower_files(300))
