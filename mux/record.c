@@ -33,7 +33,9 @@ void record_init(struct record_state *record, const struct record_parameters *pa
     record->server = parameters->server;
     record->version_13 = parameters->version_13;
     record->suite = (uint8_t)parameters->suite & 3U;
-    record->send_max = (send_max == 0 || send_max > RECORD_PLAINTEXT_MAX ? RECORD_PLAINTEXT_MAX : send_max) & 0x7fffU;
+    send_max = send_max == 0 || send_max > RECORD_PLAINTEXT_MAX ? RECORD_PLAINTEXT_MAX : send_max;
+    record->size_less_one = (send_max - 1) & 0x3fffU;
+    record->size_mutual = parameters->mutual;
     for (int i = RECORD_READ; i <= RECORD_WRITE; i++) {
         record->sequence[i] = parameters->sequence[i];
         memcpy(record_material(record, (enum record_direction)i), parameters->material[i], length);

@@ -75,7 +75,8 @@ struct record_state {
     uint8_t key_update_due : 1;     /*     the peer has asked for one; it goes before our next data */
     uint8_t key_update_asked : 1;   /*     we have asked, and no KeyUpdate has come since */
     uint8_t alert;                  /*  3: that ended the connection, 0 none: see record_last_alert */
-    uint16_t send_max : 15;         /*  4: plaintext bytes of a record that the peer takes */
+    uint16_t size_less_one : 14;    /*  4: plaintext bytes of a record that the peer takes, 1 to 2^14, less one */
+    uint16_t size_mutual : 1;       /*     the peer keeps to the same */
     uint16_t alert_received : 1;    /*     `alert` came from the peer */
     uint16_t idle_records : 11;     /*  6: in a row, up to RECORD_IDLE_MAX */
     uint16_t warning_alerts : 5;    /*     up to RECORD_WARNING_ALERTS_MAX */
@@ -89,6 +90,7 @@ struct record_parameters {
     bool version_13;
     enum tls_cipher_suite suite;
     size_t send_max; /* plaintext bytes of a record that the peer takes (RFC 8449, RFC 6066); 0: RECORD_PLAINTEXT_MAX */
+    bool mutual;     /* the peer must keep to send_max, too (RFC 6066 section 4) */
     uint64_t sequence[2];       /* of the next record in each direction (enum record_direction) */
     const uint8_t *material[2]; /* as tls_cipher_source has it */
 };

@@ -94,6 +94,11 @@ void record_dispose(struct record_state *record)
 
 /* ---- handshake messages ---- */
 
+static bool message_begun(const struct begun *begun)
+{
+    return begun->message_length > 0 || begun->skip_bytes > 0;
+}
+
 /* RFC 8446 section 4.6.3. */
 static enum error_code take_key_update(struct record_state *record, const struct record_sink *sink, uint8_t request,
                                        bool last_of_record)
@@ -247,7 +252,7 @@ static enum error_code take_fatal_alert(struct record_state *record, const struc
 
 /* In TLS 1.3 the description alone decides (RFC 8446 section 6): all but two are fatal. */
 static enum error_code take_alert_13(struct record_state *record, const struct record_sink *sink,
-                                     struct content content)
+                                     const struct begun *begun, struct content content)
 {
     /* Never split, never two in one record (RFC 8446 section 5.1). */
     if (content.length != 2) {
@@ -258,7 +263,9 @@ static enum error_code take_alert_13(struct record_state *record, const struct r
         take_end(record, sink);
         return (enum error_code)record->error;
     case RECORD_ALERT_USER_CANCELED:
-        return count_warning(record, sink);
+        /* RFC 8446 section 5.1: nothing comes between the parts of a handshake message. */
+        return message_begun(begun) ? broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE)
+                                    : count_warning(record, sink);
     default:
         return take_fatal_alert(record, sink, content.bytes[1]);
     }
@@ -328,7 +335,6 @@ static enum error_code take_content(struct record_state *record, const struct re
                                     struct content content)
 {
     struct begun begun = begun_load(record);
-    bool message_begun = begun.message_length > 0 || begun.skip_bytes > 0;
     bool idle = type != RECORD_TYPE_APPLICATION_DATA || content.length == 0;
     enum error_code error = ERROR_NONE;
 
@@ -343,13 +349,13 @@ static enum error_code take_content(struct record_state *record, const struct re
     switch (type) {
     case RECORD_TYPE_APPLICATION_DATA:
         /* RFC 8446 section 5.1: nothing comes between the parts of a handshake message. */
-        if (message_begun && record->version_13) {
+        if (message_begun(&begun) && record->version_13) {
             return broken(record, sink, RECORD_ALERT_UNEXPECTED_MESSAGE);
         }
         return take_data(record, sink, content);
     case RECORD_TYPE_ALERT:
-        error =
-            record->version_13 ? take_alert_13(record, sink, content) : take_alerts_12(record, sink, &begun, content);
+        error = record->version_13 ? take_alert_13(record, sink, &begun, content)
+                                   : take_alerts_12(record, sink, &begun, content);
         break;
     case RECORD_TYPE_HANDSHAKE:
         error = take_handshake(record, sink, &begun, content);
@@ -363,7 +369,7 @@ static enum error_code take_content(struct record_state *record, const struct re
 /* TLSInnerPlaintext (RFC 8446 section 5.4): the type is the last byte that is not zero. */
 static enum error_code take_inner(struct record_state *record, const struct record_sink *sink, struct content inner)
 {
-    if (inner.length > RECORD_PLAINTEXT_MAX + 1) {
+    if (inner.length > record_plaintext_max(record, RECORD_READ) + 1) {
         return broken(record, sink, RECORD_ALERT_RECORD_OVERFLOW);
     }
     while (inner.length > 0 && inner.bytes[inner.length - 1] == 0) {
@@ -383,7 +389,8 @@ static enum error_code check_header(struct record_state *record, const struct re
 {
     size_t length = (size_t)header[3] << 8 | header[4];
     size_t expansion = record->version_13 ? CIPHERTEXT_EXPANSION_MAX_13 : CIPHERTEXT_EXPANSION_MAX_12;
-    size_t least = record_explicit_bytes(record) + TLS_CIPHER_TAG_BYTES + (record->version_13 ? 1 : 0);
+    /* In TLS 1.3 even a content of nothing has a type; that it is missing shows when the record is authentic. */
+    size_t least = record_explicit_bytes(record) + TLS_CIPHER_TAG_BYTES;
     bool known = record->version_13 ? header[0] == RECORD_TYPE_APPLICATION_DATA
                                     : header[0] >= RECORD_TYPE_ALERT && header[0] <= RECORD_TYPE_APPLICATION_DATA;
 
@@ -393,7 +400,7 @@ static enum error_code check_header(struct record_state *record, const struct re
     if (!record->version_13 && (header[1] != 3 || header[2] != 3)) {
         return broken(record, sink, RECORD_ALERT_PROTOCOL_VERSION);
     }
-    if (length > RECORD_PLAINTEXT_MAX + expansion) {
+    if (length > record_plaintext_max(record, RECORD_READ) + expansion) {
         return broken(record, sink, RECORD_ALERT_RECORD_OVERFLOW);
     }
     if (length < least) {
@@ -438,7 +445,7 @@ static enum error_code take_record(struct record_state *record, const struct rec
     if (record->version_13) {
         return take_inner(record, sink, content);
     }
-    if (content.length > RECORD_PLAINTEXT_MAX) {
+    if (content.length > record_plaintext_max(record, RECORD_READ)) {
         return broken(record, sink, RECORD_ALERT_RECORD_OVERFLOW);
     }
     return take_content(record, sink, bytes[0], content);

@@ -37,6 +37,12 @@ static inline uint8_t *record_material(struct record_state *record, enum record_
                : both + tls_cipher_material_bytes((enum tls_cipher_suite)record->suite, record->version_13);
 }
 
+/* Plaintext bytes of a record, at most. */
+static inline size_t record_plaintext_max(const struct record_state *record, enum record_direction direction)
+{
+    return direction == RECORD_WRITE || record->size_mutual ? record->size_less_one + (size_t)1 : RECORD_PLAINTEXT_MAX;
+}
+
 /* The cipher of a direction, ready. ERROR_NO_MEMORY, ERROR_TLS_INTERNAL. */
 enum error_code record_cipher(struct record_state *record, enum record_direction direction, struct tls_cipher **cipher);
 

@@ -121,8 +121,9 @@ enum error_code record_send(struct record_state *record, const struct record_sin
     if (record->error != ERROR_NONE || record->output != RECORD_OPEN) {
         return ERROR_STATE;
     }
+    size_t most = record_plaintext_max(record, RECORD_WRITE);
     while (length > 0) {
-        size_t piece = length < record->send_max ? length : record->send_max;
+        size_t piece = length < most ? length : most;
         enum error_code error = prepare_keys(record, sink);
         if (error != ERROR_NONE) {
             return error;

@@ -13,10 +13,11 @@
 
 #include "mux/record.h"
 #include "mux/slab_group.h"
+#include "mux/tls_gate.h"
+#include "mux/tls_hello.h"
 #include "mux/tls_internal.h"
 
-#define TLS_RECORD_HEADER_BYTES 5U
-#define TLS_OPEN_LEAST_BYTES    80U /* of struct tls_open with its secrets, rounded up to what a slab group steps by */
+#define TLS_OPEN_LEAST_BYTES 80U /* of struct tls_open with its secrets, rounded up to what a slab group steps by */
 
 enum tls_state {
     TLS_EXPECT_START,
@@ -51,11 +52,11 @@ struct tls_handshake {
     uint8_t prefix_length; /* bytes of the first record that were looked at, up to PREFIX_BYTES */
     uint8_t warning_alerts;
     bool output_begun;
-    uint8_t header_length;                   /* of the record that GnuTLS is taking; 0: it is between records */
-    uint8_t header[TLS_RECORD_HEADER_BYTES]; /* of that record */
-    uint16_t record_size_limit;              /* the peer's (RFC 8449); 0: none */
-    uint16_t fragment_limit;                 /* the client's max_fragment_length (RFC 6066); 0: none */
-    uint32_t body_left;                      /* of that record: bytes that GnuTLS has not taken */
+    struct tls_gate gate;
+    struct tls_hello hello;  /* a client fills in its server's record_size_limit only */
+    uint16_t fragment_limit; /* that a server has agreed to (RFC 6066); 0: none */
+    enum error_code refusal; /* why the next result of GnuTLS will be an error; ERROR_NONE: GnuTLS knows itself */
+    int refusal_alert;       /* -1: none is due */
     gnutls_session_t session;
     struct tls_context *context;
     struct slab_group *memory;       /* for struct tls_open; NULL: the heap */

@@ -26,7 +26,7 @@
     ":+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-PSS-RSAE-SHA384:+SIGN-RSA-PSS-RSAE-SHA512"                                   \
     ":+SIGN-RSA-PSS-SHA256:+SIGN-RSA-PSS-SHA384:+SIGN-RSA-PSS-SHA512"                                                  \
     ":+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:+SIGN-RSA-SHA512"                                                              \
-    ":%PROFILE_MEDIUM:%SERVER_PRECEDENCE"
+    ":%PROFILE_MEDIUM:%SERVER_PRECEDENCE:%ALLOW_SMALL_RECORDS"
 
 #define FILE_BYTES_MAX     (1024U * 1024U)
 #define CHAIN_LENGTH_MAX   16U

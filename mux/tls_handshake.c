@@ -12,12 +12,14 @@
 
 #include "mux/memory.h"
 
-#define HANDSHAKE_MESSAGE_BYTES_MAX   32768U /* that a server takes from a client: a ClientHello, a certificate chain */
-#define TICKET_LIFETIME_S             21600  /* the same on all edges, or their shared ticket keys would rotate apart */
-#define WARNING_ALERTS_MAX            16U    /* per connection; a peer has no use for more */
+/* Of all messages that a server keeps at a time for their digest, its own among them; the gate limits the client's. */
+#define HANDSHAKE_BYTES_MAX           (2 * TLS_HELLO_BYTES_MAX + 2 * TLS_GATE_MESSAGE_MAX)
+#define TICKET_LIFETIME_S             21600 /* the same on all edges, or their shared ticket keys would rotate apart */
+#define WARNING_ALERTS_MAX            16U   /* per connection; a peer has no use for more */
 #define EXTENSION_MAX_FRAGMENT_LENGTH 1U
 #define EXTENSION_RECORD_SIZE_LIMIT   28U
-#define PREFIX_BYTES                  3U /* of the first record: they tell TLS from other protocols */
+#define FINISHED_BYTES_12             12U /* RFC 5246 section 7.4.9 */
+#define PREFIX_BYTES                  2U  /* of the first record: they tell TLS from other protocols */
 
 /* ---- alerts and failure ---- */
 
@@ -40,9 +42,11 @@ static struct failure failure_of(const struct tls_handshake *handshake, int resu
     case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
     case GNUTLS_E_INAPPROPRIATE_FALLBACK:
         return (struct failure){ERROR_TLS_VERSION, alert};
+    case GNUTLS_E_NO_COMMON_KEY_SHARE:
+        /* A second ClientHello without the share that was asked for (RFC 8446 section 4.1.2). */
+        return (struct failure){ERROR_TLS_NO_SUITE, handshake->gate.retried ? GNUTLS_A_ILLEGAL_PARAMETER : alert};
     case GNUTLS_E_UNKNOWN_CIPHER_SUITE:
     case GNUTLS_E_NO_CIPHER_SUITES:
-    case GNUTLS_E_NO_COMMON_KEY_SHARE:
     case GNUTLS_E_ECC_NO_SUPPORTED_CURVES:
     case GNUTLS_E_ECC_UNSUPPORTED_CURVE:
     case GNUTLS_E_UNSUPPORTED_SIGNATURE_ALGORITHM:
@@ -80,6 +84,7 @@ static struct failure failure_of(const struct tls_handshake *handshake, int resu
     case GNUTLS_E_PK_SIGN_FAILED:
         return (struct failure){ERROR_TLS_INTERNAL, GNUTLS_A_INTERNAL_ERROR};
     case GNUTLS_E_MPI_SCAN_FAILED: /* a key share that is no point of its group */
+    case GNUTLS_E_INVALID_REQUEST: /* or has not its length */
     case GNUTLS_E_PARSING_ERROR:
         alert = GNUTLS_A_ILLEGAL_PARAMETER;
         break;
@@ -114,10 +119,20 @@ enum error_code tls_handshake_fail_result(struct tls_session *tls, int result)
     struct tls_handshake *handshake = tls_handshake_of(tls);
     struct failure failure = failure_of(handshake, result);
 
-    if (result == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+    if (handshake->refusal != ERROR_NONE) {
+        failure = (struct failure){handshake->refusal, handshake->refusal_alert};
+    } else if (result == GNUTLS_E_FATAL_ALERT_RECEIVED) {
         handshake->last_alert = -(int)gnutls_alert_get(handshake->session);
     }
     return tls_handshake_fail(tls, failure.error, failure.alert);
+}
+
+/* Why the next result of GnuTLS will be an error: a function of ours, called by GnuTLS, has seen what must be refused.
+ */
+static void handshake_refuse(struct tls_handshake *handshake, enum error_code error, int alert)
+{
+    handshake->refusal = error;
+    handshake->refusal_alert = alert;
 }
 
 /* What neither ends the connection nor brings it on: asks to go round again. */
@@ -131,28 +146,13 @@ static bool handshake_may_continue(struct tls_handshake *handshake, int result)
 
 /* ---- transport: GnuTLS's side of the engine's input and output ---- */
 
-/* How much of the input GnuTLS may have now: the rest of a record's header, or of its body. It asks for a record only
- * when it needs one; so when the handshake is complete, nothing behind its last record has been taken. */
-static size_t frame_left(const struct tls_handshake *handshake)
+/* What the gate's refusal is counted as. */
+static enum error_code error_of_gate(int alert)
 {
-    return handshake->body_left > 0 ? handshake->body_left : (size_t)TLS_RECORD_HEADER_BYTES - handshake->header_length;
-}
-
-static void frame_take(struct tls_handshake *handshake, const uint8_t *bytes, size_t length)
-{
-    if (handshake->body_left > 0) {
-        handshake->body_left -= (uint32_t)length;
-    } else {
-        memcpy(handshake->header + handshake->header_length, bytes, length);
-        handshake->header_length = (uint8_t)(handshake->header_length + length);
-        if (handshake->header_length < TLS_RECORD_HEADER_BYTES) {
-            return;
-        }
-        handshake->body_left = (uint32_t)handshake->header[3] << 8 | handshake->header[4];
+    if (alert <= 0) {
+        return ERROR_TLS_ALERT;
     }
-    if (handshake->body_left == 0) {
-        handshake->header_length = 0;
-    }
+    return alert == GNUTLS_A_RECORD_OVERFLOW ? ERROR_TLS_RECORD : ERROR_TLS_HANDSHAKE;
 }
 
 static ssize_t handshake_pull(gnutls_transport_ptr_t pointer, void *into, size_t length)
@@ -160,22 +160,28 @@ static ssize_t handshake_pull(gnutls_transport_ptr_t pointer, void *into, size_t
     struct tls_session *tls = pointer;
     struct tls_handshake *handshake = tls_handshake_of(tls);
     struct tls_input *input = handshake->input;
-    size_t left = frame_left(handshake);
+    struct tls_message rest = {.length = 0};
+    size_t taken = 0;
+    int alert = 0;
 
-    if (input == NULL || input->length == 0) {
-        if (input != NULL) {
-            input->starved = true;
-        }
-        gnutls_transport_set_errno(handshake->session, EAGAIN);
-        return -1;
+    if (input != NULL) {
+        rest = (struct tls_message){.bytes = input->bytes, .length = input->length};
     }
-    length = length < left ? length : left;
-    length = length < input->length ? length : input->length;
-    memcpy(into, input->bytes, length);
-    frame_take(handshake, input->bytes, length);
-    input->bytes += length;
-    input->length -= length;
-    return (ssize_t)length;
+    enum tls_gate_result result = tls_gate_read(&handshake->gate, &rest, into, length, &taken, &alert);
+    if (input != NULL) {
+        input->bytes += input->length - rest.length;
+        input->length = rest.length;
+        input->starved = input->starved || result == TLS_GATE_STARVED;
+    }
+    if (result == TLS_GATE_BYTES) {
+        return (ssize_t)taken;
+    }
+    if (result == TLS_GATE_REFUSED) {
+        handshake->last_alert = alert <= 0 ? alert : 0;
+        handshake_refuse(handshake, error_of_gate(alert), alert > 0 ? alert : -1);
+    }
+    gnutls_transport_set_errno(handshake->session, result == TLS_GATE_REFUSED ? EIO : EAGAIN);
+    return -1;
 }
 
 static ssize_t handshake_push(gnutls_transport_ptr_t pointer, const void *bytes, size_t length)
@@ -197,16 +203,10 @@ static enum error_code prefix_check(struct tls_session *tls)
     for (size_t i = 0; i < handshake->input->length && handshake->prefix_length < PREFIX_BYTES; i++) {
         uint8_t byte = handshake->input->bytes[i];
         bool plausible = false;
-        switch (handshake->prefix_length) {
-        case 0: /* a handshake record; a server may also answer with an alert */
+        if (handshake->prefix_length == 0) { /* a handshake record; a server may also answer with an alert */
             plausible = byte == 22 || (byte == 21 && !handshake->context->server);
-            break;
-        case 1:
+        } else { /* 3 and any (RFC 5246 appendix E.1) */
             plausible = byte == 3;
-            break;
-        default:
-            plausible = byte <= 4;
-            break;
         }
         if (!plausible) {
             handshake->prefix_length = 0;
@@ -320,7 +320,7 @@ static int session_apply_server(struct tls_handshake *handshake)
 {
     struct tls_context *context = handshake->context;
 
-    gnutls_handshake_set_max_packet_length(handshake->session, HANDSHAKE_MESSAGE_BYTES_MAX);
+    gnutls_handshake_set_max_packet_length(handshake->session, HANDSHAKE_BYTES_MAX);
     gnutls_handshake_set_post_client_hello_function(handshake->session, client_hello_received);
     if (context->client_auth != TLS_CLIENT_AUTH_NONE) {
         bool required = context->client_auth == TLS_CLIENT_AUTH_REQUIRED;
@@ -358,108 +358,135 @@ static int secret_logged(gnutls_session_t session, const char *label, const gnut
     return 0;
 }
 
-/* ---- how large the peer wants records to be ---- */
+/* ---- what is read in messages besides GnuTLS ---- */
 
-/* What is left of a handshake message. */
-struct message {
-    const uint8_t *bytes;
-    size_t length;
-};
-
-/* Takes a number of `width` bytes. False when the message ends before. */
-static bool message_number(struct message *message, size_t width, size_t *number)
+/* Leaves the extensions of a ServerHello (RFC 8446 section 4.1.3, RFC 5246 section 7.4.1.3), and tells its suite. */
+static bool message_to_extensions(struct tls_message *message, size_t *suite)
 {
-    if (message->length < width) {
-        return false;
-    }
-    *number = 0;
-    for (size_t i = 0; i < width; i++) {
-        *number = *number << 8 | message->bytes[i];
-    }
-    message->bytes += width;
-    message->length -= width;
-    return true;
+    struct tls_message skipped;
+
+    return tls_message_part(message, 2 + 32, &skipped) && tls_message_vector(message, 1, &skipped) &&
+           tls_message_number(message, 2, suite) && tls_message_part(message, 1, &skipped);
 }
 
-static bool message_skip(struct message *message, size_t length)
+/* Limits of record sizes in a server's extensions: GnuTLS checks them, but does not tell. A client hears of the
+ * server's record_size_limit (RFC 8449), a server of having agreed to max_fragment_length (RFC 6066). */
+static void limits_collect(struct tls_handshake *handshake, struct tls_message extensions)
 {
-    if (message->length < length) {
-        return false;
-    }
-    message->bytes += length;
-    message->length -= length;
-    return true;
-}
-
-/* Skips a vector whose length has `width` bytes. */
-static bool message_skip_vector(struct message *message, size_t width)
-{
-    size_t length = 0;
-
-    return message_number(message, width, &length) && message_skip(message, length);
-}
-
-/* Leaves the extensions of a hello (RFC 8446 section 4.1.2 and 4.1.3, RFC 5246 section 7.4.1). */
-static bool message_to_extensions(struct message *message, bool client_hello)
-{
-    return message_skip(message, 2 + 32) && message_skip_vector(message, 1) &&
-           (client_hello ? message_skip_vector(message, 2) && message_skip_vector(message, 1)
-                         : message_skip(message, 3));
-}
-
-/* record_size_limit (RFC 8449) counts the content type in TLS 1.3. A server also agrees to max_fragment_length (RFC
- * 6066 section 4), which the other supersedes. GnuTLS checks the values, and answers; it does not tell them. */
-static void limits_collect(struct tls_handshake *handshake, struct message extensions)
-{
+    bool server = handshake->context->server;
+    struct tls_message body;
     size_t type = 0;
     size_t length = 0;
     size_t value = 0;
 
-    if (!message_number(&extensions, 2, &length)) {
+    if (!tls_message_number(&extensions, 2, &length)) {
         return;
     }
-    while (message_number(&extensions, 2, &type) && message_number(&extensions, 2, &length)) {
-        struct message body = {.bytes = extensions.bytes, .length = length};
-        if (!message_skip(&extensions, length)) {
-            return;
+    while (tls_message_number(&extensions, 2, &type) && tls_message_vector(&extensions, 2, &body)) {
+        if (!server && type == EXTENSION_RECORD_SIZE_LIMIT && body.length == 2 &&
+            tls_message_number(&body, 2, &value)) {
+            handshake->hello.record_size_limit = (uint16_t)value;
         }
-        if (type == EXTENSION_RECORD_SIZE_LIMIT && length == 2 && message_number(&body, 2, &value)) {
-            handshake->record_size_limit = (uint16_t)value;
-        } else if (type == EXTENSION_MAX_FRAGMENT_LENGTH && length == 1 && message_number(&body, 1, &value) &&
-                   value >= 1 && value <= 4) {
-            handshake->fragment_limit = (uint16_t)(256U << value);
+        if (server && type == EXTENSION_MAX_FRAGMENT_LENGTH) {
+            handshake->fragment_limit = handshake->hello.fragment_limit;
+            tls_gate_limit(&handshake->gate, handshake->fragment_limit);
         }
     }
 }
 
-/* GnuTLS has taken a message of the peer's. */
+/* A ServerHello or EncryptedExtensions. */
+static int limits_seen(struct tls_handshake *handshake, unsigned type, struct tls_message message)
+{
+    size_t suite = 0;
+
+    if (type == GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS ||
+        (type == GNUTLS_HANDSHAKE_SERVER_HELLO && message_to_extensions(&message, &suite))) {
+        limits_collect(handshake, message);
+    }
+    return 0;
+}
+
+/* A ClientHello, before GnuTLS looks at it. */
+static int client_hello_seen(struct tls_handshake *handshake, const gnutls_datum_t *bytes)
+{
+    int verdict = tls_hello_check(&handshake->hello, bytes->data, bytes->size);
+
+    if (verdict != TLS_HELLO_GOOD) {
+        handshake_refuse(handshake, verdict == GNUTLS_A_PROTOCOL_VERSION ? ERROR_TLS_VERSION : ERROR_TLS_HANDSHAKE,
+                         verdict);
+        return GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER;
+    }
+    return 0;
+}
+
+/* Our answer. GnuTLS resumes a session of TLS 1.2 with the suite that it had, even if that is not offered any more (RFC
+ * 5246 section 7.4.1.3). */
+static int server_hello_made(struct tls_handshake *handshake, bool retry, struct tls_message message)
+{
+    bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
+    size_t suite = 0;
+
+    if (!message_to_extensions(&message, &suite) || !tls_hello_offers(&handshake->hello, (unsigned)suite)) {
+        handshake_refuse(handshake, ERROR_TLS_NO_SUITE, GNUTLS_A_ILLEGAL_PARAMETER);
+        return GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER;
+    }
+    tls_gate_answered(&handshake->gate, version_13, retry, handshake->hello.early_data);
+    return 0;
+}
+
+/* What GnuTLS finds wrong with the length of these messages, it calls by another name (RFC 8446 section 6.2: whatever
+ * has not the length that it must have is a decode_error). */
+static int client_message_seen(struct tls_handshake *handshake, unsigned type, struct tls_message message)
+{
+    bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
+    struct tls_message share = {.length = 0};
+    bool good = true;
+
+    if (type == GNUTLS_HANDSHAKE_CLIENT_KEY_EXCHANGE) {
+        good = tls_message_vector(&message, 1, &share) && share.length > 0 && message.length == 0;
+    } else if (type == GNUTLS_HANDSHAKE_FINISHED && !version_13) {
+        good = message.length == FINISHED_BYTES_12;
+    }
+    if (good) {
+        return 0;
+    }
+    handshake_refuse(handshake, ERROR_TLS_HANDSHAKE, GNUTLS_A_DECODE_ERROR);
+    return GNUTLS_E_RECEIVED_ILLEGAL_PARAMETER;
+}
+
+/* Before and after GnuTLS takes a message of the peer's, or makes one of ours. */
 static int message_seen(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
                         const gnutls_datum_t *bytes)
 {
     struct tls_session *tls = gnutls_transport_get_ptr(session);
     struct tls_handshake *handshake = tls_handshake_of(tls);
-    struct message message = {.bytes = bytes->data, .length = bytes->size};
-    bool hello = type == GNUTLS_HANDSHAKE_CLIENT_HELLO || type == GNUTLS_HANDSHAKE_SERVER_HELLO;
+    struct tls_message message = {.bytes = bytes->data, .length = bytes->size};
 
-    (void)when;
-    if (!incoming || (!hello && type != GNUTLS_HANDSHAKE_ENCRYPTED_EXTENSIONS)) {
+    if (!handshake->context->server) {
+        return incoming && when == GNUTLS_HOOK_POST ? limits_seen(handshake, type, message) : 0;
+    }
+    if (when != GNUTLS_HOOK_PRE) {
         return 0;
     }
-    if (!hello || message_to_extensions(&message, type == GNUTLS_HANDSHAKE_CLIENT_HELLO)) {
-        limits_collect(handshake, message);
+    if (incoming) {
+        return type == GNUTLS_HANDSHAKE_CLIENT_HELLO ? client_hello_seen(handshake, bytes)
+                                                     : client_message_seen(handshake, type, message);
     }
-    return 0;
+    bool retry = type == GNUTLS_HANDSHAKE_HELLO_RETRY_REQUEST;
+    bool hello = retry || type == GNUTLS_HANDSHAKE_SERVER_HELLO;
+    int result = hello ? server_hello_made(handshake, retry, message) : 0;
+    return result == 0 ? limits_seen(handshake, type, message) : result;
 }
 
 size_t tls_handshake_send_max(const struct tls_handshake *handshake)
 {
     bool version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3;
 
-    if (handshake->record_size_limit > 0) {
-        return (size_t)handshake->record_size_limit - (version_13 ? 1 : 0);
+    /* It counts the content type in TLS 1.3, and supersedes the other (RFC 8449 sections 4 and 5). */
+    if (handshake->hello.record_size_limit > 0) {
+        return (size_t)handshake->hello.record_size_limit - (version_13 ? 1 : 0);
     }
-    return handshake->fragment_limit > 0 && handshake->context->server ? handshake->fragment_limit
-                                                                       : RECORD_PLAINTEXT_MAX;
+    return handshake->hello.fragment_limit > 0 ? handshake->hello.fragment_limit : RECORD_PLAINTEXT_MAX;
 }
 
 /* ---- steps ---- */
@@ -521,6 +548,7 @@ static enum error_code handshake_complete(struct tls_session *tls)
     }
     struct peer_facts facts;
     facts_collect(&facts, handshake);
+    tls_gate_open(&handshake->gate);
     enum error_code error = tls_open_new(tls, &open);
     if (error != ERROR_NONE) {
         return tls_handshake_fail(tls, error,
@@ -580,7 +608,7 @@ static int session_new(struct tls_session *tls, struct tls_handshake *handshake)
     }
     gnutls_session_set_ptr(handshake->session, context);
     gnutls_session_set_keylog_function(handshake->session, secret_logged);
-    gnutls_handshake_set_hook_function(handshake->session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_POST, message_seen);
+    gnutls_handshake_set_hook_function(handshake->session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_BOTH, message_seen);
     gnutls_transport_set_ptr(handshake->session, tls);
     gnutls_transport_set_pull_function(handshake->session, handshake_pull);
     gnutls_transport_set_push_function(handshake->session, handshake_push);
@@ -604,6 +632,9 @@ enum error_code tls_handshake_new(struct tls_session *tls, struct tls_context *c
     memcpy(handshake->server_name, server_name, name_length);
     handshake->context = tls_context_ref(context);
     handshake->memory = memory;
+    if (context->server) {
+        tls_gate_init_server(&handshake->gate);
+    }
     int result = session_new(tls, handshake);
     if (result < 0) {
         tls_handshake_free(&handshake);

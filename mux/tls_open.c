@@ -120,6 +120,7 @@ static enum error_code take_state(const struct tls_handshake *handshake, const s
         .version_13 = gnutls_protocol_get_version(handshake->session) == GNUTLS_TLS1_3,
         .suite = agreed->suite,
         .send_max = tls_handshake_send_max(handshake),
+        .mutual = handshake->fragment_limit > 0,
     };
     enum error_code error = take_direction(handshake, RECORD_READ, taken);
     return error != ERROR_NONE ? error : take_direction(handshake, RECORD_WRITE, taken);
@@ -173,7 +174,7 @@ static enum error_code check_nothing_left(struct tls_handshake *handshake, const
     struct tls_input *rest = handshake->input;
     uint8_t byte = 0;
 
-    if (handshake->header_length > 0) {
+    if (!tls_gate_between_records(&handshake->gate)) {
         return ERROR_TLS_INTERNAL; /* it has begun another record */
     }
     enum error_code error = probe_make(taken, &probe);
@@ -287,6 +288,7 @@ static void resumption_begin(struct tls_resumption *resumption, struct tls_hands
     resumption->session = session;
     resumption->sequence = parameters->sequence[RECORD_READ];
     handshake->session = NULL;
+    gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_ANY, GNUTLS_HOOK_BOTH, NULL);
     gnutls_transport_set_ptr(session, resumption);
     gnutls_transport_set_pull_function(session, resumption_pull);
     gnutls_transport_set_push_function(session, resumption_push);

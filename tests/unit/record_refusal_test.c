@@ -108,7 +108,7 @@ static void a_ciphertext_that_is_too_short_is_bad_record_mac(void **state)
 {
     (void)state;
     refuse_header(true, true, "\x17\x03\x03\x00\x00", FATAL(BAD_RECORD_MAC));
-    refuse_header(true, true, "\x17\x03\x03\x00\x10", FATAL(BAD_RECORD_MAC));
+    refuse_header(true, true, "\x17\x03\x03\x00\x0f", FATAL(BAD_RECORD_MAC));
     refuse_header(false, true, "\x17\x03\x03\x00\x00", FATAL(BAD_RECORD_MAC));
     refuse_header(false, true, "\x17\x03\x03\x00\x17", FATAL(BAD_RECORD_MAC));
 }
@@ -192,6 +192,34 @@ static void a_plaintext_that_is_too_long_is_record_overflow(void **state)
     expect(&pair, &pair.server, ERROR_TLS_RECORD, FATAL(RECORD_OVERFLOW), 0);
 }
 
+/* max_fragment_length (RFC 6066 section 4): the content, its expansion, and what a header announces. */
+static void records_beyond_a_size_that_holds_for_both_overflow(void **state)
+{
+    (void)state;
+    static uint8_t bytes[513];
+    for (unsigned version_13 = 0; version_13 < 2; version_13++) {
+        for (size_t over = 0; over < 2; over++) {
+            struct record_pair pair;
+            uint8_t header[5] = {23, 3, 3, version_13 ? 0x03 : 0x0a, (uint8_t)over};
+            begin(&pair, version_13);
+            record_of(&pair.server)->size_less_one = 511;
+            record_of(&pair.server)->size_mutual = 1;
+            record_pair_inject(&pair, &pair.server, 23, bytes, 512, 0);
+            assert_int_equal(pair.server.received.length, 512);
+            if (over) {
+                record_pair_inject(&pair, &pair.server, 23, bytes, 513, 0);
+                expect(&pair, &pair.server, ERROR_TLS_RECORD, FATAL(RECORD_OVERFLOW), 1);
+                begin(&pair, version_13);
+                record_of(&pair.server)->size_less_one = 511;
+                record_of(&pair.server)->size_mutual = 1;
+            }
+            record_end_feed(&pair.server, header, sizeof(header));
+            assert_int_equal(pair.server.error, over ? ERROR_TLS_RECORD : ERROR_NONE);
+            record_pair_dispose(&pair);
+        }
+    }
+}
+
 static void a_record_of_nothing_but_padding_is_unexpected(void **state)
 {
     (void)state;
@@ -201,6 +229,35 @@ static void a_record_of_nothing_but_padding_is_unexpected(void **state)
         record_pair_inject(&pair, &pair.server, 0, "", 0, padding);
         expect(&pair, &pair.server, ERROR_TLS_RECORD, FATAL(UNEXPECTED_MESSAGE), 0);
     }
+}
+
+/* Not even a content type is in it. */
+static void an_authentic_record_of_nothing_at_all_is_unexpected(void **state)
+{
+    (void)state;
+    struct record_pair pair;
+    uint8_t bytes[RECORD_HEADER_BYTES + TLS_CIPHER_TAG_BYTES] = {23, 3, 3, 0, TLS_CIPHER_TAG_BYTES};
+    uint8_t nonce[TLS_CIPHER_NONCE_BYTES];
+    struct tls_cipher *cipher = NULL;
+
+    begin(&pair, true);
+    assert_int_equal(record_cipher(record_of(&pair.client), RECORD_WRITE, &cipher), ERROR_NONE);
+    record_nonce(record_of(&pair.client), RECORD_WRITE, cipher, NULL, nonce);
+    assert_int_equal(tls_cipher_seal(cipher, nonce, bytes, RECORD_HEADER_BYTES, bytes + RECORD_HEADER_BYTES, 0),
+                     ERROR_NONE);
+    record_end_feed(&pair.server, bytes, sizeof(bytes));
+    expect(&pair, &pair.server, ERROR_TLS_RECORD, FATAL(UNEXPECTED_MESSAGE), 0);
+}
+
+static void user_canceled_within_a_key_update_is_unexpected(void **state)
+{
+    (void)state;
+    struct record_pair pair;
+
+    begin(&pair, true);
+    assert_int_equal(record_pair_inject(&pair, &pair.server, 22, "\x18\0\0", 3, 0), ERROR_NONE);
+    record_pair_inject(&pair, &pair.server, 21, "\1\x5a", 2, 0);
+    expect(&pair, &pair.server, ERROR_TLS_RECORD, FATAL(UNEXPECTED_MESSAGE), 0);
 }
 
 static void inner_types_that_are_not_known_are_unexpected(void **state)
@@ -455,7 +512,10 @@ int main(void)
         cmocka_unit_test(our_own_records_sent_back_are_bad_record_mac),
         cmocka_unit_test(data_under_the_old_key_after_a_key_update_is_bad_record_mac),
         cmocka_unit_test(a_plaintext_that_is_too_long_is_record_overflow),
+        cmocka_unit_test(records_beyond_a_size_that_holds_for_both_overflow),
         cmocka_unit_test(a_record_of_nothing_but_padding_is_unexpected),
+        cmocka_unit_test(an_authentic_record_of_nothing_at_all_is_unexpected),
+        cmocka_unit_test(user_canceled_within_a_key_update_is_unexpected),
         cmocka_unit_test(inner_types_that_are_not_known_are_unexpected),
         cmocka_unit_test(empty_alerts_and_handshake_messages_are_unexpected),
         cmocka_unit_test(records_without_data_are_taken_only_so_often_in_a_row),

@@ -163,7 +163,7 @@ static void records_are_as_small_as_the_peer_asks(void **state)
     for (unsigned version_13 = 0; version_13 < 2; version_13++) {
         struct record_pair pair;
         record_pair_init(&pair, version_13, TLS_CIPHER_AES_128_GCM, 0);
-        record_of(&pair.client)->send_max = 512;
+        record_of(&pair.client)->size_less_one = 511;
         assert_int_equal(record_end_send(&pair.client, bytes, sizeof(bytes)), ERROR_NONE);
         size_t extra = version_13 ? 17 : 24;
         for (size_t at = 0; at < pair.client.output.length;) {
