@@ -50,6 +50,8 @@ SESSION_KB = 12.5          # what 250,000 took each, kernel memory of both ends 
 MEMORY_SESSIONS = 20000    # with fewer, what others on the machine do counts for more
 FILES_EACH = 2.1           # of the whole system, for one session: both ends of a connection, and a little
 WATCHES_EACH = 2.1         # of epoll, likewise
+EDGE_NICE = 4              # one core for dozens of edges: among processes of one priority it would be starved
+LOAD_NICE = 10
 PATIENCE_SECONDS = 60      # for a PING, a handshake or an answer: a program may not get a CPU at once
 PROGRESS_SECONDS = 15
 GROWTH_MAX = 1.3           # CPU for one message, against the first stage
@@ -142,7 +144,8 @@ class Fleet:
         self.core, address = self.bench.core("--workers", self.options["core-workers"], *patience)
         for i in range(self.edge_count):
             edge, edge_address = self.bench.edge(address, "--workers", "1", "--trunks", self.options["trunks"],
-                                                 "--open-timeout", f"{PATIENCE_SECONDS}s", *patience, name=f"edge-{i}")
+                                                 "--open-timeout", f"{PATIENCE_SECONDS}s", *patience, name=f"edge-{i}",
+                                                 nice=EDGE_NICE)
             self.edges.append(edge)
             self.addresses.append(edge_address)
         # A few clients each, so that what is loaded once is not taken for the sessions'.
@@ -209,7 +212,7 @@ class Fleet:
                            -(-self.options["rate"] * clients // missing), "--opening",
                            max(20, 400 // len(self.edges)), "--timeout", PATIENCE_SECONDS, "--source-addresses",
                            f"127.77.{first // 256}.{first % 256}", "--messages-per-second", max(1, messages),
-                           "--duration", LEAD_SECONDS + self.options["seconds"] + TAIL_SECONDS, "--random")
+                           "--duration", LEAD_SECONDS + self.options["seconds"] + TAIL_SECONDS, "--random", nice=LOAD_NICE)
         load.clients = clients
         loads.append(load)
 
