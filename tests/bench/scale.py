@@ -206,12 +206,13 @@ class Fleet:
         self.load_count += 1
         before = sum(load.clients for load in loads)
         messages = round((before + clients) * each) - round(before * each)
-        # Each edge has addresses of its own: ports are counted for each pair of addresses.
-        first = 1 + edge * 4
+        # Each edge has four addresses of its own: ports are counted for each pair of addresses, and the kernel looks for
+        # a free one longer and longer once a third of them is taken.
+        first = 4 * (edge + 1)
         load = common.Load(self.bench, f"load-{self.load_count}", self.addresses[edge], "--clients", clients, "--rate",
                            -(-self.options["rate"] * clients // missing), "--opening",
                            max(20, 400 // len(self.edges)), "--timeout", PATIENCE_SECONDS, "--source-addresses",
-                           f"127.77.{first // 256}.{first % 256}", "--messages-per-second", max(1, messages),
+                           f"127.77.{first // 256}.{first % 256}/30", "--messages-per-second", max(1, messages),
                            "--duration", LEAD_SECONDS + self.options["seconds"] + TAIL_SECONDS, "--random", nice=LOAD_NICE)
         load.clients = clients
         loads.append(load)
