@@ -64,6 +64,7 @@ struct stage_slow_close {
 struct stage_corrupt {
     uint64_t next; /* FLOW_NEVER: no more */
     uint64_t stretch;
+    size_t number; /* of bytes changed */
 };
 
 struct stage {

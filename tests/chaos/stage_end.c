@@ -176,14 +176,17 @@ const struct stage_ops stage_trigger_ops = {.start = trigger_start, .advance = t
 
 /* ---- corrupt ---- */
 
-/* The byte that changes in the stretch that starts at `stretch`; FLOW_NEVER: none. */
+/* Which byte changes in the stretch that starts at `stretch`. */
 static void corrupt_plan(struct flow *flow, struct stage *stage)
 {
     struct stage_corrupt *corrupt = &stage->u.corrupt;
     uint64_t every = stage->toxic->values[CORRUPT_EVERY];
-    (void)flow;
+    struct decision_event event;
     corrupt->next = corrupt->stretch;
-    if (every > 1) {
+    if (decisions_event(&flow->scope, stage->toxic->name, DECISION_CORRUPT, corrupt->number, &event) &&
+        event.offset >= flow->read) {
+        corrupt->next = event.offset;
+    } else if (every > 1) {
         corrupt->next += draw_below(stage->key, DRAW_POSITION, corrupt->stretch, every);
     }
 }
@@ -207,6 +210,7 @@ static void corrupt_feed(struct flow *flow, struct stage *stage, uint8_t *bytes,
         uint64_t change = decisions_take(&flow->scope, stage->toxic->name, DECISION_CORRUPT, offset, drawn);
         bytes[offset - flow->read] ^= (uint8_t)change;
         stage_note(flow, stage, DECISION_CORRUPT, offset, change, now_us);
+        corrupt->number++;
         if (every == 0) {
             corrupt->next = FLOW_NEVER;
             return;
