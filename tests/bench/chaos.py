@@ -1,8 +1,8 @@
 """What trunkline-chaos costs without toxics: time added to a round trip, and bytes for each second of its CPU. Direct and
 proxied connections take turns in one run. Status 1 when a bar is missed."""
 
-import contextlib
 import argparse
+import contextlib
 import os
 import signal
 import socket
