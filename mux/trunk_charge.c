@@ -5,15 +5,21 @@
  */
 #include "mux/trunk_internal.h"
 
+enum error_code trunk_end_flood(struct trunk *trunk)
+{
+    trunk->error = ERROR_TRUNK_FLOODED;
+    trunk->goaway_sent = 1;
+    trunk->goaway_code = NGHTTP2_ENHANCE_YOUR_CALM;
+    nghttp2_session_terminate_session(trunk->h2, NGHTTP2_ENHANCE_YOUR_CALM);
+    return ERROR_TRUNK_FLOODED;
+}
+
 int trunk_charge(struct trunk *trunk, uint64_t tokens)
 {
     if (tokens == 0 || trunk_budget_spend(&trunk->budget, trunk->scheduler->now_us, tokens)) {
         return 0;
     }
-    trunk->error = ERROR_TRUNK_FLOODED;
-    trunk->goaway_sent = 1;
-    trunk->goaway_code = NGHTTP2_ENHANCE_YOUR_CALM;
-    nghttp2_session_terminate_session(trunk->h2, NGHTTP2_ENHANCE_YOUR_CALM);
+    (void)trunk_end_flood(trunk);
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 

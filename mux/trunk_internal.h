@@ -126,6 +126,8 @@ int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int
 
 /* trunk_charge.c */
 #define TRUNK_FRAME_HEADER_BYTES 9U /* RFC 9113 section 4.1 */
+/* The peer has gone too far: makes GOAWAY(ENHANCE_YOUR_CALM), sets and returns the error. */
+enum error_code trunk_end_flood(struct trunk *trunk);
 /* Takes tokens of the budget. 0, or what a callback of nghttp2 returns once the peer has gone too far; `error` is set
  * then, and GOAWAY made. */
 int trunk_charge(struct trunk *trunk, uint64_t tokens);

@@ -415,6 +415,9 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
     if (taken == NGHTTP2_ERR_CALLBACK_FAILURE) {
         return trunk->error != ERROR_NONE ? trunk->error : ERROR_TRUNK_PROTOCOL;
     }
+    if (taken == NGHTTP2_ERR_FLOODED) {
+        return trunk_end_flood(trunk); /* too many acknowledgements wait for it */
+    }
     if (taken < 0) {
         return trunk_error_from_nghttp2((int)taken);
     }
@@ -423,7 +426,7 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
     }
     /* Two frames for each stream (a reset, a window) and some: a peer that makes us owe it more does not read. */
     if (nghttp2_session_get_outbound_queue_size(trunk->h2) > 2U * (size_t)trunk->settings.sessions_max + 10000U) {
-        return ERROR_TRUNK_FLOODED;
+        return trunk_end_flood(trunk);
     }
     return ERROR_NONE;
 }
