@@ -12,8 +12,8 @@
 
 #include "core/service.h"
 #include "mux/link.h"
-#include "mux/metadata_pool.h"
 #include "mux/log.h"
+#include "mux/metadata_pool.h"
 #include "mux/scheduler.h"
 #include "mux/slab.h"
 #include "mux/trim.h"

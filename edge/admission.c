@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "mux/clock.h"
 #include "mux/memory.h"
 
 #define PARTS          16U
@@ -47,14 +48,12 @@ struct admission {
 
 /* ------------------------------------------------------------------------------------------------ keys */
 
-/* The finalizer of MurmurHash3 is a bijection that spreads each bit over all. */
+/* Each bit of the result depends on all of the value, and no two values have the same. */
 static uint64_t mixed(uint64_t value)
 {
-    value ^= value >> 33;
-    value *= UINT64_C(0xff51afd7ed558ccd);
-    value ^= value >> 33;
-    value *= UINT64_C(0xc4ceb9fe1a85ec53);
-    return value ^ value >> 33;
+    struct random_state random;
+    random_seed(&random, value);
+    return random_next(&random);
 }
 
 static uint64_t key_of(const struct admission *admission, const struct address_compact *peer, unsigned bits)

@@ -64,7 +64,7 @@ struct relay_settings {
     struct admission *admission;    /* shared by the workers; must outlive the relay; NULL: nothing is limited */
     uint32_t worker;                /* its number, for the log */
     uint32_t edge_worker;           /* announced on each trunk; not 0 */
-    uint64_t seed;                  /* for the jitter of reconnections */
+    uint64_t seed;                  /* random: for the jitter of reconnections, and places in a table */
 };
 
 /* Totals since the start. Live numbers are relay->client_count and so on. */

@@ -11,11 +11,9 @@
 
 #include "mux/memory.h"
 
-#define PARTIAL_BYTES_MIN           64U
-#define CIPHERTEXT_EXPANSION_MAX_13 256U  /* RFC 8446 section 5.2 */
-#define CIPHERTEXT_EXPANSION_MAX_12 2048U /* RFC 5246 section 6.2.3 */
-#define MESSAGE_HEADER_BYTES        4U
-#define TICKET_BYTES_MAX            131338U /* the largest that RFC 8446 section 4.6.1 can describe */
+#define PARTIAL_BYTES_MIN    64U
+#define MESSAGE_HEADER_BYTES 4U
+#define TICKET_BYTES_MAX     131338U /* the largest that RFC 8446 section 4.6.1 can describe */
 
 /* A handshake message or an alert that has begun in one record and goes on in the next; all zero when none has. */
 struct begun {
@@ -388,7 +386,7 @@ static enum error_code check_header(struct record_state *record, const struct re
                                     const uint8_t header[RECORD_HEADER_BYTES])
 {
     size_t length = (size_t)header[3] << 8 | header[4];
-    size_t expansion = record->version_13 ? CIPHERTEXT_EXPANSION_MAX_13 : CIPHERTEXT_EXPANSION_MAX_12;
+    size_t expansion = record->version_13 ? RECORD_EXPANSION_MAX_13 : RECORD_EXPANSION_MAX_12;
     /* In TLS 1.3 even a content of nothing has a type; that it is missing shows when the record is authentic. */
     size_t least = record_explicit_bytes(record) + TLS_CIPHER_TAG_BYTES;
     bool known = record->version_13 ? header[0] == RECORD_TYPE_APPLICATION_DATA

@@ -1,6 +1,6 @@
 /*
- * What the record layer's files share: both directions of protection, and failing. Nobody else includes it. As
- * mux/record.h on threads and ownership.
+ * What the record layer's files share: both directions of protection, and failing. Besides them
+ * only the gate in front of a handshake (mux/tls_gate.c) includes it. As mux/record.h on threads and ownership.
  */
 #ifndef MUX_RECORD_INTERNAL_H
 #define MUX_RECORD_INTERNAL_H
@@ -9,6 +9,8 @@
 
 #define RECORD_EXPLICIT_NONCE_BYTES 8U /* AES-GCM in TLS 1.2 (RFC 5288 section 3) */
 #define RECORD_ADDITIONAL_BYTES_MAX 13U
+#define RECORD_EXPANSION_MAX_13     256U  /* of a plaintext that is protected (RFC 8446 section 5.2) */
+#define RECORD_EXPANSION_MAX_12     2048U /* RFC 5246 section 6.2.3 */
 #define RECORD_NO_ALERT             (-1)
 
 enum record_type {

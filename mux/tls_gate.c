@@ -9,8 +9,6 @@
 #include "mux/record_internal.h"
 #include "mux/tls_hello.h"
 
-#define EXPANSION_12   2048U /* RFC 5246 section 6.2.3 */
-#define EXPANSION_13   256U  /* RFC 8446 section 5.2 */
 #define VERDICT_PASS   (-1)
 #define VERDICT_DROP   (-2)
 #define VERDICT_PEER   (-1000) /* less the description of the alert that has come */
@@ -82,10 +80,10 @@ static int judge_spec(struct tls_gate *gate)
     if (record_length(gate) != SPEC_BODY) {
         return version_13 ? RECORD_ALERT_UNEXPECTED_MESSAGE : RECORD_ALERT_DECODE_ERROR;
     }
-    if (gate->held_length < TLS_GATE_HEADER_BYTES + SPEC_BODY) {
+    if (gate->held_length < RECORD_HEADER_BYTES + SPEC_BODY) {
         return VERDICT_PASS;
     }
-    if (gate->held[TLS_GATE_HEADER_BYTES] != 1) {
+    if (gate->held[RECORD_HEADER_BYTES] != 1) {
         return version_13 ? RECORD_ALERT_UNEXPECTED_MESSAGE : RECORD_ALERT_ILLEGAL_PARAMETER;
     }
     if (version_13) {
@@ -99,12 +97,12 @@ static int judge_spec(struct tls_gate *gate)
  * warnings GnuTLS makes errors, so it sees none. */
 static int judge_alert(struct tls_gate *gate)
 {
-    const uint8_t *body = gate->held + TLS_GATE_HEADER_BYTES;
+    const uint8_t *body = gate->held + RECORD_HEADER_BYTES;
 
     if (record_length(gate) != ALERT_BODY) {
         return RECORD_ALERT_DECODE_ERROR;
     }
-    if (gate->held_length < TLS_GATE_HEADER_BYTES + ALERT_BODY) {
+    if (gate->held_length < RECORD_HEADER_BYTES + ALERT_BODY) {
         return VERDICT_PASS;
     }
     if (body[0] != RECORD_ALERT_WARNING && body[0] != RECORD_ALERT_FATAL) {
@@ -113,7 +111,7 @@ static int judge_alert(struct tls_gate *gate)
     if (body[0] == RECORD_ALERT_FATAL || body[1] == RECORD_ALERT_CLOSE_NOTIFY) {
         return VERDICT_PEER - (int)body[1];
     }
-    if (within_message(gate) || gate->warnings >= TLS_GATE_WARNINGS_MAX) {
+    if (within_message(gate) || gate->warnings >= RECORD_WARNING_ALERTS_MAX) {
         return RECORD_ALERT_UNEXPECTED_MESSAGE;
     }
     gate->warnings++;
@@ -134,7 +132,7 @@ static int judge_clear(struct tls_gate *gate)
 {
     size_t length = record_length(gate);
 
-    if (length > gate->plaintext_max + (gate->early_data ? EXPANSION_13 : 0)) {
+    if (length > gate->plaintext_max + (gate->early_data ? RECORD_EXPANSION_MAX_13 : 0)) {
         return RECORD_ALERT_RECORD_OVERFLOW;
     }
     switch (gate->held[0]) {
@@ -178,7 +176,7 @@ static int judge_protected(struct tls_gate *gate)
     default:
         return RECORD_ALERT_UNEXPECTED_MESSAGE;
     }
-    size_t most = gate->plaintext_max + (version_13 ? EXPANSION_13 : EXPANSION_12);
+    size_t most = gate->plaintext_max + (version_13 ? RECORD_EXPANSION_MAX_13 : RECORD_EXPANSION_MAX_12);
     return record_length(gate) <= most ? VERDICT_PASS : RECORD_ALERT_RECORD_OVERFLOW;
 }
 
@@ -197,11 +195,11 @@ static size_t bytes_to_hold(const struct tls_gate *gate)
     bool small = record_length(gate) <= ALERT_BODY;
 
     if (gate->phase == TLS_GATE_OPEN || !small) {
-        return TLS_GATE_HEADER_BYTES;
+        return RECORD_HEADER_BYTES;
     }
     bool held = gate->held[0] == RECORD_TYPE_CHANGE_CIPHER_SPEC ||
                 (gate->held[0] == RECORD_TYPE_ALERT && gate->phase != TLS_GATE_PROTECTED_12);
-    return TLS_GATE_HEADER_BYTES + (held ? record_length(gate) : 0);
+    return RECORD_HEADER_BYTES + (held ? record_length(gate) : 0);
 }
 
 /* ---- messages in clear ---- */
@@ -271,7 +269,7 @@ static void record_finish_if_given(struct tls_gate *gate)
 /* Collects what must be held, and judges it. VERDICT_DROP: nothing to give yet; `passed` tells that there is. */
 static int hold(struct tls_gate *gate, struct tls_message *input)
 {
-    size_t whole = gate->held_length < TLS_GATE_HEADER_BYTES ? TLS_GATE_HEADER_BYTES : bytes_to_hold(gate);
+    size_t whole = gate->held_length < RECORD_HEADER_BYTES ? RECORD_HEADER_BYTES : bytes_to_hold(gate);
     size_t part = least(whole - gate->held_length, input->length);
     struct tls_message bytes;
 
@@ -284,7 +282,7 @@ static int hold(struct tls_gate *gate, struct tls_message *input)
     bool more = bytes_to_hold(gate) > gate->held_length;
     int verdict = judge(gate);
     if (verdict == VERDICT_DROP) {
-        gate->drop_left = (uint32_t)(record_length(gate) + TLS_GATE_HEADER_BYTES - gate->held_length);
+        gate->drop_left = (uint32_t)(record_length(gate) + RECORD_HEADER_BYTES - gate->held_length);
         gate->held_length = 0;
     } else if (verdict == VERDICT_PASS && !more) {
         /* RFC 8446 section 5.1, RFC 5246 appendix E.1: the version of a ClientHello's record is of no importance. */
@@ -293,7 +291,7 @@ static int hold(struct tls_gate *gate, struct tls_message *input)
             gate->held[2] = 3;
         }
         gate->passed = true;
-        gate->body_left = (uint32_t)(record_length(gate) + TLS_GATE_HEADER_BYTES - gate->held_length);
+        gate->body_left = (uint32_t)(record_length(gate) + RECORD_HEADER_BYTES - gate->held_length);
     }
     return verdict == VERDICT_PASS ? VERDICT_DROP : verdict;
 }

@@ -15,14 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mux/record.h"
 #include "mux/tls_message.h"
 
-#define TLS_GATE_HEADER_BYTES   5U
-#define TLS_GATE_HELD_BYTES     (TLS_GATE_HEADER_BYTES + 2U) /* the largest record that is held back: an alert in clear */
-#define TLS_GATE_CCS_MAX        32U                          /* change_cipher_specs that are dropped */
-#define TLS_GATE_WARNINGS_MAX   16U                          /* warning alerts that are dropped */
-#define TLS_GATE_EARLY_DATA_MAX 16384U                       /* bytes that are skipped before a second ClientHello */
-#define TLS_GATE_MESSAGE_MAX    32768U                       /* of a message in clear other than a ClientHello */
+#define TLS_GATE_HELD_BYTES     (RECORD_HEADER_BYTES + 2U) /* the largest record that is held back: an alert in clear */
+#define TLS_GATE_CCS_MAX        32U                        /* change_cipher_specs that are dropped */
+#define TLS_GATE_EARLY_DATA_MAX 16384U                     /* bytes that are skipped before a second ClientHello */
+#define TLS_GATE_MESSAGE_MAX    32768U                     /* of a message in clear other than a ClientHello */
 
 enum tls_gate_phase {
     TLS_GATE_OPEN,         /* records are cut, not looked at: a client's, or the handshake is complete */

@@ -15,7 +15,6 @@
 /* Of all messages that a server keeps at a time for their digest, its own among them; the gate limits the client's. */
 #define HANDSHAKE_BYTES_MAX           (2 * TLS_HELLO_BYTES_MAX + 2 * TLS_GATE_MESSAGE_MAX)
 #define TICKET_LIFETIME_S             21600 /* the same on all edges, or their shared ticket keys would rotate apart */
-#define WARNING_ALERTS_MAX            16U   /* per connection; a peer has no use for more */
 #define EXTENSION_MAX_FRAGMENT_LENGTH 1U
 #define EXTENSION_RECORD_SIZE_LIMIT   28U
 #define FINISHED_BYTES_12             12U /* RFC 5246 section 7.4.9 */
@@ -139,7 +138,7 @@ static void handshake_refuse(struct tls_handshake *handshake, enum error_code er
 static bool handshake_may_continue(struct tls_handshake *handshake, int result)
 {
     if (result == GNUTLS_E_WARNING_ALERT_RECEIVED) {
-        return ++handshake->warning_alerts <= WARNING_ALERTS_MAX;
+        return ++handshake->warning_alerts <= RECORD_WARNING_ALERTS_MAX;
     }
     return result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED;
 }

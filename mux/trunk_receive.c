@@ -467,7 +467,6 @@ void trunk_ping_start(struct trunk *trunk)
 /* ------------------------------------------------------------------------------------------------ greeting */
 
 #define GREETING_PREFACE_BYTES 24U
-#define GREETING_HEADER_BYTES  9U
 #define GREETING_SETTING_BYTES 6U
 
 static uint32_t big_endian(const uint8_t *bytes, size_t count)
@@ -486,12 +485,12 @@ enum error_code trunk_greeting_parse(const uint8_t *bytes, size_t length, uint32
     if (memcmp(bytes, preface, compared) != 0) {
         return ERROR_TRUNK_PREFACE;
     }
-    if (length < GREETING_PREFACE_BYTES + GREETING_HEADER_BYTES) {
+    if (length < GREETING_PREFACE_BYTES + TRUNK_FRAME_HEADER_BYTES) {
         return ERROR_WOULD_BLOCK;
     }
     const uint8_t *header = bytes + GREETING_PREFACE_BYTES;
     uint32_t payload = big_endian(header, 3);
-    size_t total = GREETING_PREFACE_BYTES + GREETING_HEADER_BYTES + payload;
+    size_t total = GREETING_PREFACE_BYTES + TRUNK_FRAME_HEADER_BYTES + payload;
     if (header[3] != NGHTTP2_SETTINGS || (header[4] & NGHTTP2_FLAG_ACK) || big_endian(header + 5, 4) != 0 ||
         payload % GREETING_SETTING_BYTES != 0 || total > TRUNK_GREETING_MAX_BYTES) {
         return ERROR_TRUNK_PREFACE;
@@ -500,7 +499,7 @@ enum error_code trunk_greeting_parse(const uint8_t *bytes, size_t length, uint32
         return ERROR_WOULD_BLOCK;
     }
     *edge_worker = 0;
-    for (const uint8_t *entry = header + GREETING_HEADER_BYTES; entry < bytes + total;
+    for (const uint8_t *entry = header + TRUNK_FRAME_HEADER_BYTES; entry < bytes + total;
          entry += GREETING_SETTING_BYTES) {
         if (big_endian(entry, 2) == TRUNK_SETTING_EDGE_WORKER) {
             *edge_worker = big_endian(entry + 2, 4);

@@ -46,9 +46,7 @@ static void start(void)
 
 static struct fixture_client *connect_one(void)
 {
-    struct fixture_client *client = fixture_connect(&fixture, "localhost");
-    fixture_pump(&fixture);
-    return client;
+    return fixture_connect_one(&fixture);
 }
 
 static unsigned established_count(void)
@@ -242,20 +240,6 @@ static void who_takes_nothing_is_reset_after_the_stall_timeout(void **state)
     (void)idle;
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    log_configure(LOG_ERROR, LOG_FORMAT_TEXT);
-    return fixture_global_init() ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    fixture_global_dispose();
-    return 0;
-}
-
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
 
 int main(void)
@@ -270,5 +254,5 @@ int main(void)
         TEST(clients_may_come_and_go_while_idle_ones_are_looked_for),
         TEST(who_takes_nothing_is_reset_after_the_stall_timeout),
     };
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, fixture_group_setup, fixture_group_teardown);
 }

@@ -45,9 +45,7 @@ static void start(void)
 
 static struct fixture_client *connect_one(void)
 {
-    struct fixture_client *client = fixture_connect(&fixture, "localhost");
-    fixture_pump(&fixture);
-    return client;
+    return fixture_connect_one(&fixture);
 }
 
 /* The client saw no clean end, but the alert, and then the end of the connection. */
@@ -706,20 +704,6 @@ static void every_failing_allocation_of_a_session_is_survived(void **state)
     assert_true(nth > 20);
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    log_configure(LOG_ERROR, LOG_FORMAT_TEXT);
-    return fixture_global_init() ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    fixture_global_dispose();
-    return 0;
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -761,5 +745,5 @@ int main(void)
         TEST(an_idle_client_holds_no_buffers),
         TEST(every_failing_allocation_of_a_session_is_survived),
     };
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, fixture_group_setup, fixture_group_teardown);
 }

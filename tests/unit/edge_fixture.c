@@ -53,6 +53,20 @@ void fixture_global_dispose(void)
     test_pki_remove(&pki);
 }
 
+int fixture_group_setup(void **state)
+{
+    (void)state;
+    log_configure(LOG_ERROR, LOG_FORMAT_TEXT);
+    return fixture_global_init() ? 0 : -1;
+}
+
+int fixture_group_teardown(void **state)
+{
+    (void)state;
+    fixture_global_dispose();
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------------------------ bytes */
 
 static void bytes_append(struct fixture_bytes *to, const void *from, size_t length)
@@ -470,6 +484,13 @@ struct fixture_client *fixture_connect(struct fixture *fixture, const char *serv
     if (client->error == ERROR_NONE) {
         client->error = tls_start(&client->tls, &user_events);
     }
+    return client;
+}
+
+struct fixture_client *fixture_connect_one(struct fixture *fixture)
+{
+    struct fixture_client *client = fixture_connect(fixture, "localhost");
+    fixture_pump(fixture);
     return client;
 }
 

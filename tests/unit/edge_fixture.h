@@ -124,6 +124,10 @@ struct fixture {
 bool fixture_global_init(void);
 void fixture_global_dispose(void);
 
+/* The same as functions of cmocka for a group; only errors are logged then. */
+int fixture_group_setup(void **state);
+int fixture_group_teardown(void **state);
+
 /* Settings and behaviour that a test may change before fixture_start. */
 void fixture_prepare(struct fixture *fixture);
 enum error_code fixture_start(struct fixture *fixture);
@@ -137,6 +141,9 @@ void fixture_wait(struct fixture *fixture, uint64_t milliseconds);
 
 /* A client connects; fixture_pump completes its handshake. */
 struct fixture_client *fixture_connect(struct fixture *fixture, const char *server_name);
+
+/* One that asks for "localhost", and everything is carried. */
+struct fixture_client *fixture_connect_one(struct fixture *fixture);
 
 /* The same without TLS: nothing is sent but what the test sends. */
 struct fixture_client *fixture_connect_raw(struct fixture *fixture);

@@ -31,9 +31,7 @@ static int teardown(void **state)
 
 static struct fixture_client *connect_one(void)
 {
-    struct fixture_client *client = fixture_connect(&fixture, "localhost");
-    fixture_pump(&fixture);
-    return client;
+    return fixture_connect_one(&fixture);
 }
 
 /* A session that ends cleanly from the client's side and the core's. */
@@ -281,20 +279,6 @@ static void every_failing_allocation_of_the_start_is_survived(void **state)
     }
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    log_configure(LOG_ERROR, LOG_FORMAT_TEXT);
-    return fixture_global_init() ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    fixture_global_dispose();
-    return 0;
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -315,5 +299,5 @@ int main(void)
         TEST(too_many_trunks_are_a_wrong_configuration),
         TEST(every_failing_allocation_of_the_start_is_survived),
     };
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, fixture_group_setup, fixture_group_teardown);
 }

@@ -363,7 +363,7 @@ static void warnings_are_dropped_but_only_so_many(void **state)
     struct passage passage;
 
     begin_scene(&passage, ANSWERED_12);
-    for (unsigned i = 0; i < TLS_GATE_WARNINGS_MAX; i++) {
+    for (unsigned i = 0; i < RECORD_WARNING_ALERTS_MAX; i++) {
         feed(&passage, WARNING, 7, i % 2 == 0);
     }
     assert_int_equal(passage.alert, NO_ALERT);
