@@ -36,6 +36,7 @@ more messages per second, so it is not compared.
 Ends with status 1 if a client, a byte, the number of sockets or the growth of CPU was not as it must be.
 """
 
+import contextlib
 import os
 import pathlib
 import statistics
@@ -57,6 +58,7 @@ PROGRESS_SECONDS = 15
 GROWTH_MAX = 1.3           # CPU for one message, against the first stage
 GROWTH_FIRST = 1000        # sessions of the first stage, at most, for the growth to be judged
 GROWTH_SESSIONS = 250000   # up to which it is judged
+PROBES_EACH = 1 / 30       # keep-alive probes in a bunch, for one session: 2 s of every 120, and as much again to spare
 SENDERS_MAX = 25000        # of a stage that is neither the first nor the last: enough to be in no cache
 INTERVALS = 5              # of which the median counts
 LEAD_SECONDS = 1           # of traffic before the first interval
@@ -107,6 +109,26 @@ def check_limits(sessions):
     if need > available:
         raise common.Failure(f"{sessions:,} sessions would need {need / 1048576:.1f} GiB of memory, clients included; "
                              f"{max(0, available) / 1048576:.1f} GiB can be had: give fewer --sessions")
+
+
+@contextlib.contextmanager
+def room_for_probes(sessions):
+    """Raises net.core.netdev_max_backlog as long as it lasts, if so many sessions need that."""
+    setting = pathlib.Path("/proc/sys/net/core/netdev_max_backlog")
+    before, need = int(setting.read_text()), round(sessions * PROBES_EACH)
+    if before >= need:
+        yield
+        return
+    try:
+        setting.write_text(f"{need}\n")
+    except OSError as error:
+        raise common.Failure(f"{sessions:,} idle sessions need a net.core.netdev_max_backlog of {need:,} for their "
+                             f"keep-alive probes; it is {before:,}, and cannot be raised: {error.strerror}") from error
+    try:
+        common.tell(f"net.core.netdev_max_backlog: {need:,} instead of {before:,} as long as this runs")
+        yield
+    finally:
+        setting.write_text(f"{before}\n")
 
 
 def share(number, index, count):
@@ -431,7 +453,7 @@ def run():
     stages = []
     missed = []
     try:
-        with common.Bench() as bench:
+        with room_for_probes(options["sessions"]), common.Bench() as bench:
             measure(bench, options, stages)
     finally:
         # A run that fails half-way, or is ended, has still measured something.
