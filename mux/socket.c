@@ -208,10 +208,15 @@ void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms
     (void)setsockopt(socket->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof(unsent_max_bytes));
 }
 
-void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s)
+void socket_keep_alive(int fd, unsigned idle_ms)
 {
     const int on = 1;
     const unsigned probes = 4;
+    const unsigned idle_s = (idle_ms + 999U) / 1000U;
+    const unsigned probe_s = (idle_s + probes - 1U) / probes;
+    if (idle_ms == 0) {
+        return;
+    }
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));

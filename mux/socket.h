@@ -91,9 +91,10 @@ enum error_code socket_connected(struct socket_transport *socket);
  * waits in the kernel before it is sent. No effect on Unix sockets. */
 void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms, unsigned unsent_max_bytes);
 
-/* For peers that may vanish without a word: TCP keep-alive, the first probe after `idle_s` of silence, then one every
- * `probe_s`, four in all. On a listening socket it holds for all that it accepts. No effect on Unix sockets. */
-void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s);
+/* For peers that may vanish without a word: TCP keep-alive, the first probe after `idle_ms` of silence (rounded up to
+ * seconds), then four more, each a quarter of that later; then the connection fails. 0: none. On a listening socket it
+ * holds for all that it accepts. No effect on Unix sockets. */
+void socket_keep_alive(int fd, unsigned idle_ms);
 
 /* Unwatches without closing, and gives up the descriptor: to hand it to another loop. -1 when it is closed. */
 int socket_transport_release(struct socket_transport *socket);
