@@ -65,6 +65,8 @@ class KeepaliveTest(Case):
 
     def test_a_silent_client_will_be_probed(self):
         self.assert_timer(r"timer:\(keepalive,(1min5\d|2min|119|120)")
+
+    def test_after_a_time_of_the_operators_choice(self):
         self.assert_timer(r"timer:\(keepalive,(3\d|40)", "--keepalive", "40s")
 
     def test_or_not(self):
