@@ -108,11 +108,16 @@ static void core_log_stopped(const struct core *core)
         sum.trunks_refused += counters->trunks_refused;
         sum.sessions_opened += counters->sessions_opened;
         sum.sessions_closed += counters->sessions_closed;
+        sum.sessions_suspended += counters->sessions_suspended;
+        sum.sessions_resumed += counters->sessions_resumed;
+        sum.resumes_refused += counters->resumes_refused;
         sum.sessions_refused += counters->sessions_refused;
         sum.streams_refused += counters->streams_refused;
     }
     LOG(LOG_INFO, "core-stopped", LOG_TEXT("end", core->forced ? "forced" : "clean"),
         LOG_INTEGER("sessions_opened", sum.sessions_opened), LOG_INTEGER("sessions_closed", sum.sessions_closed),
+        LOG_INTEGER("sessions_suspended", sum.sessions_suspended),
+        LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("resumes_refused", sum.resumes_refused),
         LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("streams_refused", sum.streams_refused),
         LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused));
 }
@@ -194,6 +199,7 @@ static void core_prepare_workers(struct core *core)
     worker->trunk.ping_timeout_ms = settings->ping_timeout_ms;
     worker->sessions_max = settings->sessions_max;
     worker->trunks_max = settings->trunks_max;
+    worker->resume_timeout_ms = settings->resume_timeout_ms;
     worker->handshake_timeout_ms = settings->handshake_timeout_ms;
     worker->allowed_names = settings->allowed_names;
     worker->allowed_name_count = settings->allowed_name_count;

@@ -146,6 +146,7 @@ static enum error_code downlink_make(struct core_worker *worker, struct tls_cont
         return error;
     }
     downlink->origin.worker = worker;
+    downlink->origin.name = downlink->name;
     snprintf(downlink->origin.peer, sizeof(downlink->origin.peer), "%s", peer);
     downlink->id = core_worker_session_id(worker);
     list_append(&worker->downlinks, &downlink->node);
@@ -202,6 +203,7 @@ void core_downlink_attach(struct core_downlink *downlink, struct core_worker *wo
 void core_downlink_open_trunk(struct core_downlink *downlink)
 {
     struct core_worker *worker = downlink->origin.worker;
+    struct trunk_settings settings = worker->settings->trunk;
 
     if (worker->state != CORE_WORKER_RUNNING) {
         link_close(&downlink->link, ERROR_SHUTDOWN);
@@ -213,8 +215,10 @@ void core_downlink_open_trunk(struct core_downlink *downlink)
     LOG(LOG_INFO, "trunk-up", LOG_TEXT("peer", downlink->origin.peer), LOG_TEXT("name", downlink->name),
         LOG_HEX("trunk", downlink->id), LOG_HEX("edge_worker", downlink->edge_worker),
         LOG_INTEGER("worker", worker->index));
+    settings.resume = worker->settings->resume_timeout_ms > 0;
+    settings.work_slab = &worker->work_slab;
     /* An error has closed the link already: `closed` follows. */
-    (void)link_open_trunk(&downlink->link, &worker->settings->trunk, &session_trunk_events, &downlink->origin);
+    (void)link_open_trunk(&downlink->link, &settings, &session_trunk_events, &downlink->origin);
 }
 
 void core_downlink_drain(struct core_downlink *downlink)

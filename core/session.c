@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/worker.h"
 #include "mux/log.h"
@@ -59,7 +60,7 @@ void session_close(trunkline_session *session, trunkline_reason reason)
     }
     session->reason = (uint8_t)reason;
     session_move(session, SESSION_CLOSING);
-    list_remove(&session->node);
+    list_remove(&session->node); /* lingering or suspended */
     list_append(&session->worker->closing, &session->node);
     scheduler_defer(session->worker->scheduler, &session->worker->finish);
 }
@@ -83,6 +84,7 @@ static void session_free(trunkline_session *session)
 
     session_move(session, SESSION_CLOSED);
     session_resources_free(session);
+    session_table_remove(&worker->table, session);
     metadata_shared_release(&session->metadata);
     slab_free(&worker->sessions, session);
     core_worker_session_gone(worker);
@@ -120,14 +122,17 @@ static void session_log_refused(struct session_origin *origin, const struct meta
     }
 }
 
-static trunkline_session *session_new(struct session_origin *origin, const struct metadata *metadata)
+static trunkline_session *session_new(struct session_origin *origin, const struct metadata *request)
 {
     struct core_worker *worker = origin->worker;
+    struct metadata view = *request;
+    const struct metadata *metadata = &view;
     trunkline_session *session = slab_alloc(&worker->sessions);
 
     if (session == NULL) {
         return NULL;
     }
+    view.edge = origin->name;
     session->metadata = metadata_pool_share(&worker->metadata, metadata);
     if (session->metadata == NULL) {
         slab_free(&worker->sessions, session);
@@ -140,14 +145,24 @@ static trunkline_session *session_new(struct session_origin *origin, const struc
     session->state = SESSION_ARRIVED;
     session->id = core_worker_session_id(worker);
     session->service = core_service_find(worker->settings->services, session->metadata->view.service);
+    session->keyed = metadata->session.known;
+    if (session->keyed) {
+        memcpy(session->key, metadata->session.id, sizeof(session->key));
+        session->keyed = session_table_insert(&worker->table, session);
+    }
     return session;
 }
 
-static struct trunk_stream *session_on_opening(void *owner, const struct metadata *metadata)
+static struct trunk_stream *session_on_opening(void *owner, const struct metadata *metadata, int *status)
 {
     struct session_origin *origin = owner;
-    enum error_code error = core_worker_session_admit(origin->worker);
+    struct trunk_stream *stream = NULL;
     trunkline_session *session;
+
+    if (metadata->session.known && session_resume_opening(origin, metadata, status, &stream)) {
+        return stream;
+    }
+    enum error_code error = core_worker_session_admit(origin->worker);
 
     if (error != ERROR_NONE) {
         session_log_refused(origin, metadata, error);
@@ -260,6 +275,7 @@ static void session_on_refused(void *owner, enum error_code error, int status)
     uint64_t suppressed = 0;
 
     worker->counters.streams_refused++;
+    worker->counters.resumes_refused += error == ERROR_BAD_RESUME;
     if (log_counter_allow(&worker->stream_refusals, worker->scheduler->now_us, &suppressed)) {
         LOG(LOG_WARNING, "stream-refused", LOG_TEXT("peer", origin->peer), LOG_ERROR_CODE(error),
             LOG_INTEGER("status", status), LOG_INTEGER("refused", worker->stream_refusals.total),
@@ -297,6 +313,8 @@ const struct trunk_events session_trunk_events = {
     .end = session_on_end,
     .writable = session_on_writable,
     .closed = session_on_closed,
+    .suspended = session_on_suspended,
+    .resumed = session_on_resumed,
     .ready = session_on_ready,
     .goaway = session_on_goaway,
     .refused = session_on_refused,

@@ -10,6 +10,9 @@
  * ARRIVED: the stream cannot be used yet, and the handler has not heard of it. EXPECT_ANSWER: `open` was called.
  * LINGERING: both directions have ended and the stream is gone, but the handler has not consumed all that it was
  * given. CLOSING: over; `closed` is owed, and what the handler asks for meanwhile has no effect.
+ *
+ * While EXPECT_ANSWER or OPEN its trunk may be lost: then the stream is suspended, and the session waits in
+ * worker->suspended for its edge to ask for it on another trunk, at most the resume timeout (session_resume.c).
  */
 #ifndef CORE_SESSION_H
 #define CORE_SESSION_H
@@ -45,7 +48,7 @@ struct session_resources {
 /* As small as can be: a core holds hundreds of thousands. */
 struct trunkline_session {
     struct trunk_stream stream;
-    struct list_node node; /* in worker->closing or worker->lingering; in none otherwise */
+    struct list_node node; /* in worker->closing, lingering or suspended; in none otherwise */
     struct core_worker *worker;
     const struct core_service *service;  /* NULL: the service is unknown, and the request about to be refused */
     struct metadata_shared *metadata;    /* what it has in common with others: all but the address */
@@ -53,6 +56,10 @@ struct trunkline_session {
     void *data;                          /* the handler's */
     struct session_resources *resources; /* NULL: none */
     uint64_t id;                         /* for logs: unique in the process */
+    trunkline_session *same_bucket;      /* of worker->table; NULL for the last, and without a key */
+    uint64_t suspended_us;               /* when its trunk was lost; 0: it has one */
+    uint8_t key[METADATA_SESSION_BYTES]; /* by which its edge resumes it */
+    uint8_t keyed;                       /* `key` is one */
     uint32_t held_bytes;                 /* given to the handler and not consumed */
     uint8_t state;                       /* enum session_state, by session_move only */
     uint8_t reason;                      /* enum trunkline_reason, from CLOSING on */
@@ -64,6 +71,7 @@ struct trunkline_session {
 struct session_origin {
     struct core_worker *worker;
     char peer[ADDRESS_TEXT_MAX]; /* the edge's address, for logs */
+    const char *name;            /* whose certificate the trunk has: sessions belong to that name; "" unknown */
     uint64_t opened;             /* sessions so far */
 };
 
@@ -95,6 +103,18 @@ static inline bool session_live(const trunkline_session *session)
 {
     return session->state >= SESSION_EXPECT_ANSWER && session->state <= SESSION_LINGERING;
 }
+
+/* session_resume.c: the trunk's events for sessions that outlive it. */
+void session_on_suspended(void *owner, struct trunk_stream *stream);
+void session_on_resumed(void *owner, struct trunk_stream *stream);
+
+/* A request bears the key of a session. True when `opening` is answered with *stream and *status, false when it begins a
+ * session. */
+bool session_resume_opening(struct session_origin *origin, const struct metadata *metadata, int *status,
+                            struct trunk_stream **stream);
+
+/* The deadline of the worker's suspended sessions. */
+void session_resume_deadline(struct timer *timer);
 
 /* The client's address for a log line: "" when unknown. */
 const char *session_client_text(const struct address_compact *client, char into[ADDRESS_TEXT_MAX]);

@@ -40,6 +40,7 @@ struct core_settings {
     uint32_t header_bytes_max;
 
     uint32_t handshake_timeout_ms; /* of a trunk: TLS and the first SETTINGS */
+    uint32_t resume_timeout_ms;    /* 0: sessions end with their trunk */
     uint32_t drain_timeout_ms;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;

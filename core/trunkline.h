@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Raised when a handler that was built before must be built again. */
-#define TRUNKLINE_ABI 1
+#define TRUNKLINE_ABI 2
 
 typedef struct trunkline_session trunkline_session;
 typedef struct trunkline_ref trunkline_ref;
@@ -77,6 +77,15 @@ typedef struct trunkline_handler {
 
     /* The last call for the session. What trunkline_set_data stored is the handler's to free. */
     void (*closed)(trunkline_session *session, trunkline_reason reason);
+
+    /* The connection to the client's edge is lost, and the session waits for another one: a handler need not care, as
+     * what it writes is kept (64 KiB at most, then `drained` follows later) and nothing is lost or doubled; but one that
+     * pushes news may prefer to hold them back until `resumed`. `closed` with TRUNKLINE_REASON_TRUNK_LOST comes when the
+     * edge does not return in time. */
+    void (*suspended)(trunkline_session *session);
+
+    /* The session goes on where it was. */
+    void (*resumed)(trunkline_session *session);
 } trunkline_handler;
 
 /* Lets the client's bytes flow. 0, or -1 when the session is not waiting for an answer any more. */

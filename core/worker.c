@@ -58,9 +58,13 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
     };
     trim_init(&worker->trim, scheduler, &worker->sessions.objects, NULL);
     slab_init(&worker->sessions, "session", sizeof(trunkline_session));
+    trunk_work_slab_init(&worker->work_slab);
+    session_table_init(&worker->table, settings->seed);
     metadata_pool_init(&worker->metadata, settings->seed);
     list_init(&worker->downlinks);
     list_init(&worker->lingering);
+    list_init(&worker->suspended);
+    timer_init(&worker->resume_deadline, session_resume_deadline);
     list_init(&worker->closing);
     task_init(&worker->finish, core_worker_finish);
     task_init(&worker->settle, core_worker_settle);
@@ -81,7 +85,10 @@ void core_worker_dispose(struct core_worker *worker)
     mailbox_close(worker->mailbox);
     mailbox_release(&worker->mailbox);
     scratch_dispose(&worker->scratch);
+    scheduler_disarm(worker->scheduler, &worker->resume_deadline);
+    session_table_dispose(&worker->table);
     slab_dispose(&worker->sessions);
+    slab_dispose(&worker->work_slab);
     metadata_pool_dispose(&worker->metadata);
 }
 
@@ -106,6 +113,12 @@ void core_worker_stop(struct core_worker *worker)
     /* Their streams are gone: no trunk would end these. */
     list_for_each(&worker->lingering, session_node) {
         session_close(container_of(session_node, trunkline_session, node), TRUNKLINE_REASON_SHUTDOWN);
+    }
+    list_for_each(&worker->suspended, waiting_node) {
+        trunkline_session *session = container_of(waiting_node, trunkline_session, node);
+
+        trunk_stream_reset(&session->stream, TRUNK_CODE_CANCEL);
+        session_close(session, TRUNKLINE_REASON_SHUTDOWN);
     }
     list_for_each(&worker->downlinks, node) {
         core_downlink_close(container_of(node, struct core_downlink, node), ERROR_SHUTDOWN);

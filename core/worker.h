@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/service.h"
+#include "core/session_table.h"
 #include "mux/link.h"
 #include "mux/log.h"
 #include "mux/metadata_pool.h"
@@ -35,6 +36,7 @@ struct core_worker_settings {
     uint32_t sessions_max; /* of the process */
     uint32_t trunks_max;   /* of the process */
     uint32_t handshake_timeout_ms;
+    uint32_t resume_timeout_ms; /* 0: sessions end with their trunk */
     char *const *allowed_names; /* one of which a trunk's certificate must bear */
     size_t allowed_name_count;  /* 0: any that the CA signed */
     const struct core_services *services;
@@ -48,6 +50,9 @@ struct core_counters {
     uint64_t trunks_refused; /* ended before they were up */
     uint64_t sessions_opened;
     uint64_t sessions_closed;
+    uint64_t sessions_suspended; /* their trunk was lost, and they waited */
+    uint64_t sessions_resumed;   /* and went on */
+    uint64_t resumes_refused;    /* no such session, not this edge's, or from an offset that cannot be */
     uint64_t sessions_refused; /* of those opened: by their handler */
     uint64_t streams_refused;  /* never became a session: unknown service, a limit, not a CONNECT */
 };
@@ -80,10 +85,14 @@ struct core_worker {
     struct mailbox *mailbox; /* posts from other threads */
     struct scratch scratch;
     struct slab sessions;
+    struct slab work_slab;      /* what streams keep while they are not idle */
+    struct session_table table; /* of sessions that can be resumed, by their keys */
     struct trim trim;              /* of sessions */
     struct metadata_pool metadata; /* what sessions share */
     struct list downlinks;
     struct list lingering; /* sessions in that state */
+    struct list suspended; /* sessions whose trunk is lost, the longest wait first */
+    struct timer resume_deadline;
     struct list closing;   /* sessions whose handler is owed `closed` */
     struct task finish;    /* calls it */
     struct task settle;    /* sees whether a drain or stop is complete */
@@ -95,6 +104,7 @@ struct core_worker {
     struct log_counter trunk_refusals;
     struct log_counter stream_refusals;
     struct log_counter session_refusals;
+    struct log_counter resume_refusals;
 };
 
 /* ERROR_NO_MEMORY, ERROR_SYSTEM. The settings, events and scheduler must outlive the worker. */

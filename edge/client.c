@@ -10,6 +10,8 @@
 #include "edge/uplink.h"
 #include "mux/memory.h"
 
+#define STATUS_GONE 410U /* RFC 9110 section 15.5.11: there is no such session to be resumed */
+
 /* ------------------------------------------------------------------------------------------------ states */
 
 static const char *const state_names[EDGE_CLIENT_STATE_COUNT] = {
@@ -66,6 +68,10 @@ void edge_client_move(struct edge_client *client, enum edge_client_state to)
     }
     if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE || client->state == EDGE_CLIENT_EXPECT_TRUNK) {
         list_remove(&client->extra->waiting);
+    }
+    if ((client->state == EDGE_CLIENT_EXPECT_ANSWER || client->state == EDGE_CLIENT_RELAYING) &&
+        client->extra != NULL) {
+        list_remove(&client->extra->waiting); /* for another trunk */
     }
     if (to == EDGE_CLIENT_EXPECT_TRUNK) {
         list_append(&relay->waiting, &client->extra->waiting);
@@ -292,10 +298,19 @@ static enum tls_alert edge_client_alert_for(uint32_t status)
     return denied ? TLS_ALERT_ACCESS_DENIED : TLS_ALERT_INTERNAL_ERROR;
 }
 
-static enum error_code edge_client_open_on(struct edge_client *client, struct uplink *uplink)
+struct metadata edge_client_metadata(const struct edge_client *client)
 {
+    const struct relay *relay = edge_client_relay(client);
     struct metadata metadata = client->origin->view;
     metadata.client = client->peer;
+    metadata.session.known = relay->settings->resume_timeout_ms > 0 &&
+                             tls_session_number_seal(relay->session_secret, client->number, metadata.session.id);
+    return metadata;
+}
+
+static enum error_code edge_client_open_on(struct edge_client *client, struct uplink *uplink)
+{
+    struct metadata metadata = edge_client_metadata(client);
     return trunk_stream_open(uplink->link.trunk, &client->stream, &metadata);
 }
 
@@ -334,6 +349,7 @@ void edge_client_established(struct edge_client *client)
     struct relay *relay = edge_client_relay(client);
     bool first = list_empty(&relay->waiting);
     relay->counters.handshakes_completed++;
+    client->number = ++relay->sessions_numbered;
     edge_client_move(client, EDGE_CLIENT_EXPECT_TRUNK);
     enum error_code armed = edge_client_arm(client, relay->settings->open_timeout_ms);
     assert(armed == ERROR_NONE && "the timer of the handshake is there");
@@ -373,6 +389,7 @@ void edge_client_stream_opened(void *owner, struct trunk_stream *stream)
         return;
     }
     edge_client_disarm(client);
+    client->extra->suspended_us = 0;
     relay->counters.sessions_opened++;
     edge_client_move(client, EDGE_CLIENT_RELAYING);
     client->tick = relay->idle.tick;
@@ -398,7 +415,7 @@ void edge_client_stream_writable(void *owner, struct trunk_stream *stream)
     edge_client_defer(client);
 }
 
-static void edge_client_stream_lost(struct edge_client *client, enum error_code error, uint32_t detail)
+void edge_client_stream_lost(struct edge_client *client, enum error_code error, uint32_t detail)
 {
     char text[ADDRESS_TEXT_MAX];
     edge_client_relay(client)->counters.sessions_trunk_lost++;
@@ -412,7 +429,9 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
     struct edge_client *client = edge_client_of(stream);
     relay_settle_later(edge_client_relay(client));
     if (client->state == EDGE_CLIENT_EXPECT_ANSWER) {
-        if (error == ERROR_REFUSED && detail == 0) {
+        if (error == ERROR_REFUSED && detail == 0 && client->extra->suspended_us != 0) {
+            edge_client_suspend(client, owner); /* an earlier request may have been processed: by this core only */
+        } else if (error == ERROR_REFUSED && detail == 0) {
             edge_client_retry(client, owner);
         } else {
             edge_client_refuse(client, error, error == ERROR_REFUSED ? detail : 0, edge_client_alert_for(detail));
@@ -425,7 +444,10 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
     /* RFC 9113 section 8.1: NO_ERROR after END_STREAM means only that the rest of the client's bytes is not wanted. */
     bool unwanted =
         error == ERROR_PEER_RESET && detail == TRUNK_CODE_NO_ERROR && client->output_half != EDGE_CLIENT_HALF_OPEN;
-    if (error != ERROR_NONE && !unwanted) {
+    /* A core that does not know the session any more has ended it, and heard of both ends. */
+    bool over = error == ERROR_REFUSED && client->input_half == EDGE_CLIENT_HALF_ENDED &&
+                client->output_half != EDGE_CLIENT_HALF_OPEN && detail == STATUS_GONE;
+    if (error != ERROR_NONE && !unwanted && !over) {
         edge_client_stream_lost(client, error, detail);
         return;
     }

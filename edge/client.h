@@ -1,8 +1,8 @@
 /*
  * One client connection: TLS towards the client, one stream of a trunk towards the core, bytes between the two.
  * Belongs to the relay, whose slab it lives in; owns its transport, TLS connection and stream. client.c is the life of
- * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_extra.c keeps what an
- * idle client has not. One thread.
+ * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_resume.c waits for another
+ * trunk, client_extra.c keeps what an idle client has not. One thread.
  *
  *   state:
  *   EXPECT_HANDSHAKE --> EXPECT_TRUNK <--> EXPECT_ANSWER --> RELAYING --> LINGERING --> CLOSED
@@ -59,7 +59,7 @@ enum edge_client_half {
 };
 
 /*
- * 112 bytes, and every one is paid for by every idle client; docs/SIZING.md has the whole budget. Beside it an idle
+ * 120 bytes, and every one is paid for by every idle client; docs/SIZING.md has the whole budget. Beside it an idle
  * client has its TLS state (96 bytes with TLS 1.3 and AES-128-GCM or ChaCha20-Poly1305, mux/record.h) and nghttp2's
  * object for the stream.
  */
@@ -78,9 +78,10 @@ struct edge_client {
     uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
     uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
     uint8_t tick;              /* 111: of relay->idle, when bytes came or went last */
+    uint64_t number;           /* 112: from EXPECT_TRUNK on: the session's id is made of it */
 };
 
-_Static_assert(sizeof(struct edge_client) == 112, "the budget of docs/SIZING.md");
+_Static_assert(sizeof(struct edge_client) == 120, "the budget of docs/SIZING.md");
 
 /* What a client has only while it opens or lingers, or while bytes wait: see edge_client_extra_settle. */
 struct edge_client_extra {
@@ -88,7 +89,8 @@ struct edge_client_extra {
     struct timer timer;           /* one at a time: handshake, trunk and answer, linger; while RELAYING it runs when the
                                      client does not take what is pending */
     struct list_node waiting;     /* in relay->waiting while EXPECT_TRUNK; in a list of relay->handshakes while
-                                     EXPECT_HANDSHAKE and bytes have come */
+                                     EXPECT_HANDSHAKE and bytes have come; in a core's list while its stream is
+                                     suspended */
     struct list_node due;         /* in relay->due */
     struct chain pending;         /* ciphertext that the transport did not take */
     struct chain input;           /* plaintext that came with the handshake, before the core's answer */
@@ -96,6 +98,8 @@ struct edge_client_extra {
     struct address_compact local; /* the address that it connected to */
     uint32_t encrypted_bytes;     /* of plaintext from the core whose ciphertext the transport has not yet taken:
                                      consumed on the stream when nothing is pending */
+    uint64_t suspended_us;        /* when its trunk was lost; 0: it has one */
+    uint16_t core;                /* suspended: an index into pool->cores, of the one that has the session */
     uint16_t listener;            /* index into the settings */
     uint8_t attempts;             /* CONNECTs sent */
 };
@@ -120,6 +124,11 @@ struct edge_idle {
     uint8_t tick;
 };
 
+/* Clients whose trunk is lost and whose session is not; one for each relay. They wait in the lists of their cores. */
+struct edge_resumes {
+    struct timer deadline; /* when the longest wait is too long */
+};
+
 /* CONNECTs sent at most, when cores answer that they did not process them. */
 #define EDGE_CLIENT_ATTEMPTS_MAX 3U
 
@@ -135,6 +144,15 @@ void edge_idle_dispose(struct edge_idle *idle);
 
 /* The client is about to be freed. */
 void edge_idle_forget(struct edge_idle *idle, const struct edge_client *client);
+
+void edge_resumes_init(struct edge_resumes *resumes);
+void edge_resumes_dispose(struct edge_resumes *resumes);
+
+/* Somebody waits. */
+bool edge_resumes_waiting(const struct relay *relay);
+
+/* Asks for streams of those who wait, on trunks to their cores, as far as there are any now; some in each batch. */
+void edge_resumes_serve(struct relay *relay);
 
 /* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory of the relay's slab. ERROR_NO_MEMORY (nothing to dispose of
  * then). */
@@ -166,6 +184,9 @@ void edge_client_stream_end(void *owner, struct trunk_stream *stream);
 void edge_client_stream_writable(void *owner, struct trunk_stream *stream);
 void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail);
 
+void edge_client_stream_suspended(void *owner, struct trunk_stream *stream);
+void edge_client_stream_resumed(void *owner, struct trunk_stream *stream);
+
 /* "expect-handshake", ... Static. */
 const char *edge_client_state_name(enum edge_client_state state);
 
@@ -180,6 +201,15 @@ void edge_client_handshakes_due(struct timer *timer);
 struct relay *edge_client_relay(const struct edge_client *client);
 
 /* Between the files of the client. */
+
+/* What the core is told of the client; valid as long as the client. */
+struct metadata edge_client_metadata(const struct edge_client *client);
+
+/* The stream is gone for good: the client must see that it is no clean end. */
+void edge_client_stream_lost(struct edge_client *client, enum error_code error, uint32_t detail);
+
+/* The client waits for another trunk to the uplink's core. */
+void edge_client_suspend(struct edge_client *client, struct uplink *uplink);
 
 /* EXPECT_HANDSHAKE: there may be bytes to read, which are looked at when its turn comes. */
 void edge_client_handshake_later(struct edge_client *client);

@@ -380,6 +380,8 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
     sum->sessions_trunk_lost += worker->sessions_trunk_lost;
     sum->sessions_idle += worker->sessions_idle;
     sum->sessions_stalled += worker->sessions_stalled;
+    sum->sessions_suspended += worker->sessions_suspended;
+    sum->sessions_resumed += worker->sessions_resumed;
     sum->sessions_forced += worker->sessions_forced;
     sum->bytes_from_clients += worker->bytes_from_clients;
     sum->bytes_to_clients += worker->bytes_to_clients;
@@ -398,6 +400,7 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("refused", sum.sessions_refused), LOG_INTEGER("truncated", sum.sessions_truncated),
         LOG_INTEGER("client_lost", sum.sessions_client_lost), LOG_INTEGER("trunk_lost", sum.sessions_trunk_lost),
         LOG_INTEGER("idle", sum.sessions_idle), LOG_INTEGER("stalled", sum.sessions_stalled),
+        LOG_INTEGER("suspended", sum.sessions_suspended), LOG_INTEGER("resumed", sum.sessions_resumed),
         LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
         LOG_INTEGER("bytes_out", sum.bytes_to_clients));
     return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;

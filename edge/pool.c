@@ -29,6 +29,7 @@ enum error_code pool_init(struct pool *pool, struct relay *relay)
         char *name = pool->cores[i].server_name;
         size_t capacity = sizeof(pool->cores[i].server_name);
         enum error_code error = ERROR_NONE;
+        list_init(&pool->cores[i].suspended);
         if (core->name == NULL) {
             error = address_host(core->address, name, capacity);
         } else if (strlen(core->name) >= capacity) {
@@ -111,6 +112,19 @@ struct uplink *pool_pick(struct pool *pool, const struct uplink *except)
     }
     if (best != NULL) {
         pool->first = (best_place + 1) % pool->place_count;
+    }
+    return best;
+}
+
+struct uplink *pool_pick_core(struct pool *pool, size_t core)
+{
+    struct uplink *best = NULL;
+    for (size_t i = 0; i < pool->place_count; i++) {
+        struct uplink *uplink = pool->places[i].current;
+        if (uplink != NULL && uplink->core == core && uplink_openable(uplink) == ERROR_NONE &&
+            trunk_resumes(uplink->link.trunk) && (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
+            best = uplink;
+        }
     }
     return best;
 }

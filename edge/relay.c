@@ -2,6 +2,7 @@
 #include "edge/relay.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "edge/client.h"
 #include "mux/memory.h"
@@ -37,7 +38,8 @@ static void relay_move(struct relay *relay, enum relay_state to)
 
 void relay_settle_later(struct relay *relay)
 {
-    if (relay->state != RELAY_RUNNING || !list_empty(&relay->waiting) || pool_has_draining(&relay->pool)) {
+    if (relay->state != RELAY_RUNNING || !list_empty(&relay->waiting) || pool_has_draining(&relay->pool) ||
+        edge_resumes_waiting(relay)) {
         scheduler_defer(relay->scheduler, &relay->settle);
     }
 }
@@ -56,6 +58,7 @@ static void relay_settle(struct task *task)
 {
     struct relay *relay = container_of(task, struct relay, settle);
     pool_settle(&relay->pool);
+    edge_resumes_serve(relay);
     relay_serve_waiting(relay);
     if (relay->state == RELAY_DRAINING && relay->client_count == 0) {
         scheduler_disarm(relay->scheduler, &relay->drain);
@@ -181,6 +184,9 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
     task_init(&relay->settle, relay_settle);
     timer_init(&relay->drain, relay_drain_over);
     edge_handshakes_init(&relay->handshakes, settings->handshakes_per_second);
+    edge_resumes_init(&relay->resumes);
+    memcpy(relay->session_secret, settings->session_secret, sizeof(relay->session_secret));
+    trunk_work_slab_init(&relay->work_slab);
     edge_idle_init(&relay->idle, settings->edge->idle_timeout_ms);
     random_seed(&relay->random, settings->seed);
     slab_init(&relay->client_slab, "edge-client", sizeof(struct edge_client));
@@ -219,6 +225,9 @@ void relay_dispose(struct relay *relay)
     scheduler_disarm(relay->scheduler, &relay->handshakes.wait);
     scheduler_disarm(relay->scheduler, &relay->drain);
     edge_idle_dispose(&relay->idle);
+    edge_resumes_dispose(&relay->resumes);
+    memory_wipe(relay->session_secret, sizeof(relay->session_secret));
+    slab_dispose(&relay->work_slab);
     slab_dispose(&relay->client_slab);
     slab_dispose(&relay->extra_slab);
     slab_group_dispose(&relay->tls);

@@ -64,6 +64,7 @@ struct relay_settings {
     uint32_t worker;                /* its number, for the log */
     uint32_t edge_worker;           /* announced on each trunk; not 0 */
     uint64_t seed;                  /* random: for the jitter of reconnections, and places in a table */
+    uint8_t session_secret[TLS_SESSION_SECRET_BYTES]; /* random: what makes the sessions' ids unguessable */
 };
 
 /* Totals since the start. Live numbers are relay->client_count and so on. */
@@ -81,6 +82,8 @@ struct relay_counters {
     uint64_t sessions_idle;        /* no byte either way for the idle timeout */
     uint64_t sessions_stalled;     /* the client took no byte for the stall timeout */
     uint64_t sessions_forced;      /* reset because the drain timeout passed, or by a second signal */
+    uint64_t sessions_suspended;   /* the trunk was lost: they waited for another one */
+    uint64_t sessions_resumed;     /* and went on */
     uint64_t opens_retried;        /* REFUSED_STREAM or GOAWAY: tried on another trunk */
     uint64_t bytes_from_clients;   /* plaintext */
     uint64_t bytes_to_clients;
@@ -100,6 +103,10 @@ struct relay {
     struct slab client_slab; /* every client: an idle one is in no list */
     struct slab extra_slab;  /* of struct edge_client_extra */
     struct slab_group tls;   /* what TLS keeps of each client */
+    struct slab work_slab;   /* what streams keep while they are not idle */
+    uint64_t sessions_numbered;
+    uint8_t session_secret[TLS_SESSION_SECRET_BYTES];
+    struct edge_resumes resumes;
     struct metadata_pool origins;
     struct pool pool;
     struct list waiting; /* of struct edge_client_extra: who waits for a trunk, the longest wait first */

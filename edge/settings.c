@@ -412,6 +412,10 @@ static const struct option edge_options[] = {
      .help = "from there to the core's answer, waiting for a trunk included",
      .offset = FIELD(settings.open_timeout_ms),
      .minimum = 1, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_OPEN_MS},
+    {.name = "resume-timeout", .kind = OPTION_DURATION, .value_name = "DURATION",
+     .help = "a session whose trunk is lost waits for another trunk to the same core for so long; 0: it ends with its "
+             "trunk", .offset = FIELD(settings.resume_timeout_ms),
+     .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_RESUME_EDGE_MS},
     {.name = "idle-timeout", .kind = OPTION_DURATION, .value_name = "DURATION",
      .help = "a session without a byte either way for so long is reset; 0: never",
      .offset = FIELD(settings.idle_timeout_ms),

@@ -103,7 +103,8 @@ static void uplink_log_down(struct uplink *uplink, enum error_code error, bool w
         LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number), LOG_ERROR_CODE(error),
         LOG_TEXT("text",
                  ended_early ? "the core ended it at once; does it accept the trunk certificate?" : error_text(error)),
-        LOG_INTEGER("retry_ms", retry_ms), LOG_INTEGER("suppressed", suppressed));
+        LOG_INTEGER("retry_ms", retry_ms), LOG_INTEGER("sessions_suspended", uplink->suspended),
+        LOG_INTEGER("suppressed", suppressed));
 }
 
 /* The link is gone: dials again unless nobody needs this uplink any more. May free it. */
@@ -183,6 +184,8 @@ static const struct trunk_events trunk_events = {
     .end = edge_client_stream_end,
     .writable = edge_client_stream_writable,
     .closed = edge_client_stream_closed,
+    .suspended = edge_client_stream_suspended,
+    .resumed = edge_client_stream_resumed,
     .ready = uplink_trunk_ready,
     .goaway = uplink_trunk_goaway,
 };
@@ -200,6 +203,8 @@ static enum error_code uplink_link_established(struct link *link, const struct t
     settings.opens_max = edge->trunk_opens_max;
     settings.stream_window_bytes = edge->stream_window_bytes;
     settings.trunk_window_bytes = edge->trunk_window_bytes;
+    settings.resume = edge->resume_timeout_ms > 0;
+    settings.work_slab = &uplink->pool->relay->work_slab;
     settings.ping_interval_ms = edge->ping_interval_ms;
     settings.ping_timeout_ms = edge->ping_timeout_ms;
     return link_open_trunk(link, &settings, &trunk_events, uplink);
@@ -245,6 +250,7 @@ static void uplink_dial(struct uplink *uplink)
     uplink->number = ++uplink->pool->numbered;
     uplink->since_us = relay->scheduler->now_us;
     uplink->opens = 0;
+    uplink->suspended = 0;
     uplink->greeted = 0;
     uplink_move(uplink, UPLINK_CONNECTING);
     enum error_code error = uplink_dial_now(uplink);

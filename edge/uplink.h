@@ -48,6 +48,7 @@ struct uplink {
     uint64_t number;    /* of the link at hand, for the log */
     uint64_t since_us;  /* when it was dialled; from UP on, when it came up */
     uint32_t opens;     /* streams opened on this link */
+    uint32_t suspended; /* sessions that its end has left waiting for another trunk */
     uint32_t failures;  /* in a row: the wait doubles with each */
     uint16_t core;      /* index into pool->cores */
     uint8_t state;

@@ -197,6 +197,7 @@ static enum error_code edge_worker_make_relay(struct edge_worker *worker)
         .edge_worker = edge_worker_identity(&worker->settings),
     };
     clock_random(&settings.seed, sizeof(settings.seed));
+    clock_random(settings.session_secret, sizeof(settings.session_secret));
     return relay_init(&worker->relay, &settings, loop_scheduler(worker->loop), &ops, worker);
 }
 

@@ -140,6 +140,27 @@ size_t chain_copy(const struct chain *chain, size_t offset, void *into, size_t l
     return copied;
 }
 
+size_t chain_read(const struct chain *chain, struct chain_cursor *cursor, void *into, size_t length)
+{
+    uint8_t *to = into;
+    size_t copied = 0;
+    if (cursor->chunk == NULL && chain->head != NULL) {
+        *cursor = (struct chain_cursor){chain->head, chain->head->start};
+    }
+    while (copied < length && cursor->chunk != NULL) {
+        size_t held = cursor->chunk->end - cursor->offset;
+        size_t part = held < length - copied ? held : length - copied;
+        memcpy(to + copied, cursor->chunk->bytes + cursor->offset, part);
+        copied += part;
+        cursor->offset += (uint32_t)part;
+        if (part < held || cursor->chunk->next == NULL) {
+            break; /* at the very end the cursor stays in its chunk, which may be filled further */
+        }
+        *cursor = (struct chain_cursor){cursor->chunk->next, cursor->chunk->next->start};
+    }
+    return copied;
+}
+
 void chain_consume(struct chain *chain, size_t length)
 {
     assert(length <= chain_bytes(chain) && "more was consumed than is queued");

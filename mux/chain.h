@@ -45,6 +45,17 @@ size_t chain_peek(const struct chain *chain, const uint8_t **bytes);
 /* Copies up to `length` bytes from `offset` on into `into` without consuming; returns how many. */
 size_t chain_copy(const struct chain *chain, size_t offset, void *into, size_t length);
 
+/* A place in a chain, for a reader that does not consume yet: {NULL, 0} is its beginning. It stays good while bytes are
+ * appended, and while no byte in front of which it stands is consumed but all of those before it; then set it back. */
+struct chain_cursor {
+    const struct chain_chunk *chunk;
+    uint32_t offset; /* into the chunk's bytes */
+};
+
+/* Copies the next `length` bytes from the cursor on, as far as there are any, and moves it behind them; returns how
+ * many. */
+size_t chain_read(const struct chain *chain, struct chain_cursor *cursor, void *into, size_t length);
+
 /* Drops the first `length` bytes; there must be that many. */
 void chain_consume(struct chain *chain, size_t length);
 

@@ -56,6 +56,7 @@ enum error_scope {
     X(TRUNK_GOAWAY,      "trunk-goaway",      "the trunk takes no new streams",                      TRUNK)          \
     X(TRUNK_EXHAUSTED,   "trunk-exhausted",   "the trunk has no stream identifiers left",            TRUNK)          \
     X(TRUNK_LOST,        "trunk-lost",        "the trunk is gone",                                   SESSION)        \
+    X(BAD_RESUME,        "bad-resume",        "a session cannot be resumed from there",              SESSION)        \
     X(SHUTDOWN,          "shutdown",          "the process is stopping",                             SESSION)
 /* clang-format on */
 

@@ -5,6 +5,7 @@
 /* Trunk (HTTP/2), both ends. */
 #define LIMIT_SESSIONS_PER_TRUNK  131072U /* streams; SETTINGS_MAX_CONCURRENT_STREAMS of the core */
 #define LIMIT_STREAM_WINDOW_BYTES 65536U  /* per session and direction; SETTINGS_INITIAL_WINDOW_SIZE */
+#define LIMIT_STREAM_SUSPENDED_BYTES 65536U /* sent or to be sent, while a session waits for another trunk */
 #define LIMIT_TRUNK_WINDOW_BYTES                                                                                       \
     16777216U                                     /* whole connection; much larger than a stream's, or one stalled     \
                                                      session would stop them all */
@@ -13,6 +14,8 @@
 #define LIMIT_TRUNK_QUANTUM_BYTES      16384U     /* one stream's turn */
 #define LIMIT_TRUNK_OPENS              536870912U /* streams opened before a trunk is replaced: half of 2^30 */
 #define LIMIT_STREAM_RESETS_PER_SECOND 1000000U   /* nghttp2's limiter, on authenticated trunks */
+#define LIMIT_TRUNK_OWED_BYTES         131072U    /* consumed before the peer hears of it at once */
+#define TIMEOUT_TRUNK_OWED_MS          50U        /* or after so long */
 #define TIMEOUT_PING_INTERVAL_MS       10000U
 #define TIMEOUT_PING_ANSWER_MS         10000U
 #define TIMEOUT_TRUNK_HANDSHAKE_MS     10000U /* TCP, TLS and the first SETTINGS */
@@ -30,6 +33,7 @@
 #define TIMEOUT_STALL_MS         120000U   /* a client takes no byte of what waits for it */
 #define LIMIT_NETWORK_IP4_BITS   24U
 #define LIMIT_NETWORK_IP6_BITS   48U
+#define TIMEOUT_RESUME_EDGE_MS   30000U /* a session whose trunk is lost, until another one takes it */
 #define TIMEOUT_LINGER_MS        5000U /* after both directions have ended, for the client's FIN */
 #define TIMEOUT_RECONNECT_MIN_MS 100U  /* first wait; doubled with jitter up to the maximum */
 #define TIMEOUT_RECONNECT_MAX_MS 10000U
@@ -38,6 +42,7 @@
 /* Core. */
 #define LIMIT_CORE_SESSIONS        2000000U /* of one process */
 #define LIMIT_CORE_TRUNKS          4096U
+#define TIMEOUT_RESUME_CORE_MS     45000U /* longer than the edges', who are to decide */
 #define TIMEOUT_FORWARD_CONNECT_MS 5000U /* the forward handler's connection attempt */
 
 #endif

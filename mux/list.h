@@ -57,6 +57,15 @@ static inline void list_prepend(struct list *list, struct list_node *node)
     list_insert_before(list->head.next, node);
 }
 
+/* Behind a node that is in a list, or at the front for a list's own head. */
+static inline void list_insert_after(struct list_node *place, struct list_node *node)
+{
+    node->previous = place;
+    node->next = place->next;
+    place->next->previous = node;
+    place->next = node;
+}
+
 static inline void list_remove(struct list_node *node)
 {
     node->previous->next = node->next;

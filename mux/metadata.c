@@ -4,7 +4,7 @@
  */
 #include "mux/metadata.h"
 
-#include <stdbool.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,11 +21,14 @@ enum field_bit {
     FIELD_SERVER_NAME = 16,
     FIELD_ALPN = 32,
     FIELD_TLS = 64,
+    FIELD_SESSION = 128,
+    FIELD_RECEIVED = 256,
 };
 
 #define FIELD_NAME_SERVER_NAME "trunkline-sni"
 #define FIELD_NAME_ALPN        "trunkline-alpn"
 #define FIELD_NAME_TLS         "trunkline-tls"
+#define FIELD_NAME_SESSION     "trunkline-session"
 
 /* Visible ASCII without a space: what names may hold. */
 static bool text_visible(const char *text, size_t length)
@@ -157,6 +160,31 @@ static void encode_tls(struct encoder *encoder, const struct metadata *metadata)
     }
 }
 
+size_t metadata_format_received(uint32_t received, char text[METADATA_RECEIVED_TEXT])
+{
+    return (size_t)snprintf(text, METADATA_RECEIVED_TEXT, "%" PRIu32, received);
+}
+
+static void encode_session(struct encoder *encoder, const struct metadata_session *session)
+{
+    static const char digits[] = "0123456789abcdef";
+    if (!session->known) {
+        return;
+    }
+    char *value = encoder_take(encoder, 2U * METADATA_SESSION_BYTES);
+    if (value != NULL) {
+        for (size_t i = 0; i < METADATA_SESSION_BYTES; i++) {
+            value[2 * i] = digits[session->id[i] >> 4];
+            value[2 * i + 1] = digits[session->id[i] & 15U];
+        }
+        encoder_add(encoder, FIELD_NAME_SESSION, value, 2U * METADATA_SESSION_BYTES, true);
+    }
+    value = session->resumes ? encoder_take(encoder, METADATA_RECEIVED_TEXT) : NULL;
+    if (value != NULL) {
+        encoder_add(encoder, METADATA_RECEIVED_FIELD, value, metadata_format_received(session->received, value), true);
+    }
+}
+
 enum error_code metadata_encode(const struct metadata *metadata, char *room, size_t capacity,
                                 struct metadata_field fields[METADATA_FIELDS_MAX], size_t *count)
 {
@@ -171,6 +199,7 @@ enum error_code metadata_encode(const struct metadata *metadata, char *room, siz
     encode_text(&encoder, FIELD_NAME_ALPN, metadata->alpn, TLS_ALPN_MAX);
     encode_tls(&encoder, metadata);
     encode_certificate(&encoder, metadata);
+    encode_session(&encoder, &metadata->session);
     *count = encoder.count;
     return encoder.error;
 }
@@ -195,7 +224,7 @@ void metadata_parser_dispose(struct metadata_parser *parser)
 
 void metadata_parse_begin(struct metadata_parser *parser)
 {
-    parser->view = (struct metadata){.service = "", .server_name = "", .alpn = ""};
+    parser->view = (struct metadata){.service = "", .server_name = "", .alpn = "", .edge = ""};
     parser->error = ERROR_NONE;
     parser->connect = 0;
     parser->seen = 0;
@@ -301,10 +330,10 @@ static void parse_certificate(struct metadata_parser *parser, const char *value,
     parser->view.certificate_length = (uint32_t)written;
 }
 
-static bool hex16(const char *text, uint16_t *value)
+/* `bytes` bytes from twice as many lower-case digits, the first of them the highest. */
+static bool parse_hex(const char *text, uint8_t *into, size_t bytes)
 {
-    unsigned result = 0;
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 2 * bytes; i++) {
         char c = text[i];
         unsigned digit;
         if (c >= '0' && c <= '9') {
@@ -314,10 +343,53 @@ static bool hex16(const char *text, uint16_t *value)
         } else {
             return false;
         }
-        result = result * 16U + digit;
+        into[i / 2] = (uint8_t)((i % 2 == 0 ? 0 : into[i / 2] << 4) | digit);
     }
-    *value = (uint16_t)result;
     return true;
+}
+
+static bool hex16(const char *text, uint16_t *value)
+{
+    uint8_t bytes[2];
+    if (!parse_hex(text, bytes, sizeof(bytes))) {
+        return false;
+    }
+    *value = (uint16_t)(bytes[0] << 8 | bytes[1]);
+    return true;
+}
+
+bool metadata_parse_received(const char *value, size_t length, uint32_t *received)
+{
+    uint64_t number = 0;
+    if (length == 0 || length >= METADATA_RECEIVED_TEXT) {
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (value[i] < '0' || value[i] > '9') {
+            return false;
+        }
+        number = number * 10U + (uint64_t)(value[i] - '0');
+    }
+    *received = (uint32_t)number;
+    return number <= UINT32_MAX;
+}
+
+static void parse_session(struct metadata_parser *parser, const char *value, size_t length)
+{
+    struct metadata_session *session = &parser->view.session;
+    session->known = length == 2U * METADATA_SESSION_BYTES && parse_hex(value, session->id, METADATA_SESSION_BYTES);
+    if (!session->known) {
+        parser_fail(parser, ERROR_BAD_METADATA);
+    }
+}
+
+static void parse_received(struct metadata_parser *parser, const char *value, size_t length)
+{
+    struct metadata_session *session = &parser->view.session;
+    session->resumes = metadata_parse_received(value, length, &session->received);
+    if (!session->resumes) {
+        parser_fail(parser, ERROR_BAD_METADATA);
+    }
 }
 
 /* "version=0304;suite=1301" */
@@ -340,6 +412,8 @@ static const struct {
     {FIELD_NAME_SERVER_NAME, FIELD_SERVER_NAME},
     {FIELD_NAME_ALPN, FIELD_ALPN},
     {FIELD_NAME_TLS, FIELD_TLS},
+    {FIELD_NAME_SESSION, FIELD_SESSION},
+    {METADATA_RECEIVED_FIELD, FIELD_RECEIVED},
 };
 
 static unsigned parser_field_bit(const char *name, size_t length)
@@ -370,7 +444,7 @@ void metadata_parse_field(struct metadata_parser *parser, const char *name, size
         parser_fail(parser, ERROR_BAD_METADATA);
         return;
     }
-    parser->seen |= (uint8_t)bit;
+    parser->seen |= (uint16_t)bit;
     switch (bit) {
     case FIELD_AUTHORITY:
         parse_text(parser, &parser->view.service, value, value_length, METADATA_SERVICE_MAX);
@@ -390,6 +464,12 @@ void metadata_parse_field(struct metadata_parser *parser, const char *name, size
     case FIELD_TLS:
         parse_tls(parser, value, value_length);
         break;
+    case FIELD_SESSION:
+        parse_session(parser, value, value_length);
+        break;
+    case FIELD_RECEIVED:
+        parse_received(parser, value, value_length);
+        break;
     default:
         break;
     }
@@ -400,8 +480,8 @@ enum error_code metadata_parse_end(struct metadata_parser *parser)
     if (!parser->connect) {
         return ERROR_METHOD_NOT_ALLOWED;
     }
-    if (parser->error == ERROR_NONE && !(parser->seen & FIELD_AUTHORITY)) {
-        parser->error = ERROR_BAD_METADATA;
+    if (!(parser->seen & FIELD_AUTHORITY) || (parser->view.session.resumes && !parser->view.session.known)) {
+        parser_fail(parser, ERROR_BAD_METADATA);
     }
     return parser->error;
 }
@@ -410,8 +490,8 @@ enum error_code metadata_parse_end(struct metadata_parser *parser)
 
 size_t metadata_copy_bytes(const struct metadata *metadata)
 {
-    return strlen(metadata->service) + strlen(metadata->server_name) + strlen(metadata->alpn) + 3U +
-           metadata->certificate_length;
+    return strlen(metadata->service) + strlen(metadata->server_name) + strlen(metadata->alpn) + 4U +
+           (metadata->edge != NULL ? strlen(metadata->edge) : 0) + metadata->certificate_length;
 }
 
 static const char *copy_text(char **place, const char *text)
@@ -428,6 +508,7 @@ void metadata_copy_into(struct metadata *copy, char *place, const struct metadat
     copy->service = copy_text(&place, metadata->service);
     copy->server_name = copy_text(&place, metadata->server_name);
     copy->alpn = copy_text(&place, metadata->alpn);
+    copy->edge = copy_text(&place, metadata->edge != NULL ? metadata->edge : "");
     copy->certificate = NULL;
     if (metadata->certificate_length > 0) {
         copy->certificate = memcpy(place, metadata->certificate, metadata->certificate_length);

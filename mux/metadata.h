@@ -5,6 +5,7 @@
 #ifndef MUX_METADATA_H
 #define MUX_METADATA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,16 @@
 
 #define METADATA_SERVICE_MAX     255U  /* bytes of a service name */
 #define METADATA_CERTIFICATE_MAX 8192U /* bytes of a client certificate, DER */
+
+#define METADATA_SESSION_BYTES 16U
+
+/* By which a session is known beyond the trunk that it began on. */
+struct metadata_session {
+    uint8_t id[METADATA_SESSION_BYTES]; /* trunkline-session: unguessable */
+    uint8_t known;                      /* `id` is one */
+    uint8_t resumes;                    /* trunkline-received came: the session goes on, it does not begin */
+    uint32_t received; /* what its sender has received so far, modulo 2^32: bytes, and one for their end */
+};
 
 struct metadata {
     const char *service;             /* :authority */
@@ -24,6 +35,8 @@ struct metadata {
     uint16_t tls_suite;              /* IANA number; 0 unknown */
     const uint8_t *certificate;
     uint32_t certificate_length; /* 0: none */
+    const char *edge;            /* whose the trunk's certificate is; NULL or "" unknown; the core adds it, never sent */
+    struct metadata_session session;
 };
 
 /* A header field; neither is zero-terminated. */
@@ -35,7 +48,7 @@ struct metadata_field {
     uint8_t unique; /* unique to one client: to be sent never-indexed */
 };
 
-#define METADATA_FIELDS_MAX   8
+#define METADATA_FIELDS_MAX   10
 #define METADATA_ENCODE_BYTES 1024U /* room that metadata_encode needs beside the certificate */
 
 /* Makes the fields (:method and :authority first). The values are written to `room`, which needs
@@ -50,7 +63,7 @@ struct metadata_parser {
     struct metadata view;  /* points into `room` */
     enum error_code error; /* the first that occurred */
     uint8_t connect;       /* :method was CONNECT */
-    uint8_t seen;          /* bits of fields already seen: each may come once */
+    uint16_t seen;         /* bits of fields already seen: each may come once */
     size_t bytes;          /* as SETTINGS_MAX_HEADER_LIST_SIZE counts: name + value + 32 */
     size_t limit_bytes;
     char *room;
@@ -61,6 +74,14 @@ struct metadata_parser {
 /* Takes memory for the largest request that `limit_bytes` allows. */
 enum error_code metadata_parser_init(struct metadata_parser *parser, size_t limit_bytes);
 void metadata_parser_dispose(struct metadata_parser *parser);
+
+/* The value of trunkline-received: 1 to 10 digits, below 2^32. False when it is none. */
+bool metadata_parse_received(const char *value, size_t length, uint32_t *received);
+
+/* Its opposite, into at least METADATA_RECEIVED_TEXT bytes; returns the length. */
+#define METADATA_RECEIVED_FIELD "trunkline-received"
+#define METADATA_RECEIVED_TEXT  11U
+size_t metadata_format_received(uint32_t received, char text[METADATA_RECEIVED_TEXT]);
 
 void metadata_parse_begin(struct metadata_parser *parser);
 

@@ -37,11 +37,17 @@ static uint64_t hash_text(uint64_t hash, const char *text)
     return hash_bytes(hash, text, strlen(text) + 1);
 }
 
+static const char *edge_of(const struct metadata *metadata)
+{
+    return metadata->edge != NULL ? metadata->edge : "";
+}
+
 static uint64_t hash_of(const struct metadata_pool *pool, const struct metadata *metadata)
 {
     uint64_t hash = hash_text(pool->seed, metadata->service);
     hash = hash_text(hash, metadata->server_name);
     hash = hash_text(hash, metadata->alpn);
+    hash = hash_text(hash, edge_of(metadata));
     hash = hash_bytes(hash, &metadata->listener, sizeof(metadata->listener));
     hash = hash_bytes(hash, &metadata->tls_version, sizeof(metadata->tls_version));
     return hash_bytes(hash, &metadata->tls_suite, sizeof(metadata->tls_suite));
@@ -52,7 +58,7 @@ static bool same_but_client(const struct metadata *one, const struct metadata *o
     return one->tls_suite == other->tls_suite && one->tls_version == other->tls_version &&
            memcmp(&one->listener, &other->listener, sizeof(one->listener)) == 0 &&
            strcmp(one->service, other->service) == 0 && strcmp(one->server_name, other->server_name) == 0 &&
-           strcmp(one->alpn, other->alpn) == 0;
+           strcmp(one->alpn, other->alpn) == 0 && strcmp(edge_of(one), edge_of(other)) == 0;
 }
 
 static struct metadata_shared **bucket_of(const struct metadata_pool *pool, uint64_t hash)
@@ -134,6 +140,7 @@ struct metadata_shared *metadata_pool_share(struct metadata_pool *pool, const st
         *shared = (struct metadata_shared){.hash = hash};
         metadata_copy_into(&shared->view, (char *)(shared + 1), metadata);
         memset(&shared->view.client, 0, sizeof(shared->view.client));
+        memset(&shared->view.session, 0, sizeof(shared->view.session));
         if (!own) {
             pool_insert(pool, shared);
         }

@@ -1,6 +1,6 @@
 /*
  * What many sessions have in common is kept once: service, server name, protocol, listener and suite, everything of a
- * struct metadata but the client's address. A table of what is in use, by hash; each entry is reference counted, and
+ * struct metadata but the client's address and what the session is known by. A table of what is in use, by hash; each entry is reference counted, and
  * frees itself with its last reference. One thread.
  */
 #ifndef MUX_METADATA_POOL_H
@@ -22,7 +22,7 @@ struct metadata_shared {
     struct metadata_shared *next; /* in its bucket */
     uint64_t hash;
     uint32_t references;
-    struct metadata view; /* `client` is none; texts follow in the same allocation */
+    struct metadata view; /* `client` and `session` are none; texts follow in the same allocation */
 };
 
 struct metadata_pool {

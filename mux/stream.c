@@ -14,7 +14,7 @@ static const bool output_moves[STREAM_STATE_COUNT][STREAM_STATE_COUNT] = {
     [STREAM_EXPECT_OPEN] = {[STREAM_OPEN] = true, [STREAM_RESET] = true},
     [STREAM_OPEN] = {[STREAM_ENDING] = true, [STREAM_RESET] = true},
     [STREAM_ENDING] = {[STREAM_ENDED] = true, [STREAM_RESET] = true},
-    [STREAM_ENDED] = {[STREAM_RESET] = true},
+    [STREAM_ENDED] = {[STREAM_ENDING] = true, [STREAM_RESET] = true}, /* the former when it is told again */
 };
 
 static void stream_move(const bool moves[STREAM_STATE_COUNT][STREAM_STATE_COUNT], uint8_t *state, enum stream_state to)

@@ -6,7 +6,8 @@
  *                  \           \--> RESET <--/                        \           \---> RESET <---/
  *                   \-------------> RESET                              \--------------> RESET
  *
- * EXPECT_OPEN: the CONNECT request awaits its answer. ENDING: the end is asked for, bytes before it are not all sent.
+ * EXPECT_OPEN: the CONNECT request awaits its answer. ENDING: the end is asked for, bytes before it are not all sent;
+ * also, back from ENDED, when a stream goes on another trunk, where the end is told again.
  */
 #ifndef MUX_STREAM_H
 #define MUX_STREAM_H

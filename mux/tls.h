@@ -18,6 +18,8 @@
 #define TLS_ALPN_OWN_MAX       32U    /* bytes of a protocol name that a context can agree to */
 #define TLS_ALPN_OWN_COUNT_MAX 8U     /* protocol names of a context */
 #define TLS_TICKET_KEY_BYTES   64U
+#define TLS_SESSION_SECRET_BYTES 32U
+#define TLS_SESSION_ID_BYTES     16U /* METADATA_SESSION_BYTES */
 
 /* Fatal alerts that callers send (RFC 8446 section 6.2). */
 enum tls_alert {
@@ -182,5 +184,10 @@ bool tls_certificate_has_name(const uint8_t *der, size_t length, const char *nam
 
 /* The first name that a certificate bears, for logs: a SAN, else the common name. Empty when it has none. */
 void tls_certificate_name(const uint8_t *der, size_t length, char *into, size_t capacity);
+
+/* The id of the session with this number, unguessable for whoever does not have the secret, and the same each time.
+ * False when the TLS library fails. */
+bool tls_session_number_seal(const uint8_t secret[TLS_SESSION_SECRET_BYTES], uint64_t number,
+                             uint8_t id[TLS_SESSION_ID_BYTES]);
 
 #endif

@@ -92,6 +92,9 @@ static enum error_code trunk_submit_settings(struct trunk *trunk)
     size_t count = 0;
     entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings->stream_window_bytes};
     entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, settings->header_bytes_max};
+    if (settings->resume) {
+        entries[count++] = (nghttp2_settings_entry){TRUNK_SETTING_RESUME, TRUNK_RESUME_VERSION};
+    }
     if (settings->role == TRUNK_OPENER) {
         entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
         if (settings->edge_worker != 0) {
@@ -127,7 +130,13 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     list_init(&trunk->streams);
     list_init(&trunk->ready);
     list_init(&trunk->held);
-    slab_init(&trunk->work_slab, "trunk-work", sizeof(struct trunk_work));
+    list_init(&trunk->owed);
+    list_init(&trunk->unacknowledged);
+    chain_init(&trunk->last_pairs);
+    trunk_cut_init(&trunk->cut, settings->role);
+    timer_init(&trunk->acknowledge, trunk_ack_due);
+    trunk_work_slab_init(&trunk->own_works);
+    trunk->work_slab = settings->work_slab != NULL ? settings->work_slab : &trunk->own_works;
     slab_group_init(&trunk->h2_memory, "nghttp2-stream", TRUNK_H2_STREAM_LEAST_BYTES);
     task_init(&trunk->deliver_held, trunk_deliver_held);
     trunk_budget_init(&trunk->budget, settings->sessions_max, scheduler->now_us);
@@ -149,6 +158,22 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     return ERROR_NONE;
 }
 
+static void trunk_lose_streams(struct trunk *trunk, struct list *streams)
+{
+    struct list_node *node;
+    while ((node = list_first(streams)) != NULL) {
+        struct trunk_stream *stream = container_of(node, struct trunk_stream, all);
+        if (stream->flags & TRUNK_STREAM_INTERNAL) {
+            trunk_internal_free(stream);
+        } else if (trunk_stream_suspend(stream)) {
+            trunk->events->suspended(trunk->owner, stream);
+        } else {
+            trunk_stream_detach(stream);
+            trunk->events->closed(trunk->owner, stream, ERROR_TRUNK_LOST, 0);
+        }
+    }
+}
+
 void trunk_free(struct trunk **pointer)
 {
     struct trunk *trunk = *pointer;
@@ -158,23 +183,17 @@ void trunk_free(struct trunk **pointer)
     assert(!trunk->busy && "a trunk must not be freed from within its own events");
     *pointer = NULL;
     trunk->failed = 1; /* nothing that the owners do now reaches the peer */
-    struct list_node *node;
-    while ((node = list_first(&trunk->streams)) != NULL) {
-        struct trunk_stream *stream = container_of(node, struct trunk_stream, all);
-        if (stream->flags & TRUNK_STREAM_INTERNAL) {
-            trunk_internal_free(stream);
-        } else {
-            trunk_stream_detach(stream);
-            trunk->events->closed(trunk->owner, stream, ERROR_TRUNK_LOST, 0);
-        }
-    }
+    trunk_lose_streams(trunk, &trunk->streams);
+    trunk_lose_streams(trunk, &trunk->unacknowledged);
     scheduler_disarm(trunk->scheduler, &trunk->ping);
+    scheduler_disarm(trunk->scheduler, &trunk->acknowledge);
     scheduler_cancel(trunk->scheduler, &trunk->deliver_held);
     if (trunk->h2 != NULL) {
         nghttp2_session_del(trunk->h2);
     }
     metadata_parser_dispose(&trunk->parser);
-    slab_dispose(&trunk->work_slab);
+    chain_clear(&trunk->last_pairs);
+    slab_dispose(&trunk->own_works);
     slab_group_dispose(&trunk->h2_memory);
     memory_free(trunk);
 }
@@ -244,17 +263,22 @@ struct trunk_stream *trunk_stream_of(struct trunk *trunk, int32_t id)
     return nghttp2_session_get_stream_user_data(trunk->h2, id);
 }
 
-void trunk_stream_attach(struct trunk *trunk, struct trunk_stream *stream, int32_t id)
+void trunk_stream_link(struct trunk *trunk, struct trunk_stream *stream, int32_t id)
 {
-    memset(stream, 0, sizeof(*stream));
     stream->trunk = trunk;
     stream->id = id;
     list_append(&trunk->streams, &stream->all);
     trunk->stream_count++;
 }
 
-/* Makes nghttp2 forget the stream's memory; what is queued or held is dropped. */
-void trunk_stream_detach(struct trunk_stream *stream)
+void trunk_stream_attach(struct trunk *trunk, struct trunk_stream *stream, int32_t id)
+{
+    memset(stream, 0, sizeof(*stream));
+    trunk_stream_link(trunk, stream, id);
+}
+
+/* Makes nghttp2 forget the stream's memory. */
+void trunk_stream_unlink(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
     if (trunk->h2 != NULL) {
@@ -263,18 +287,23 @@ void trunk_stream_detach(struct trunk_stream *stream)
     if (trunk->turn == stream) {
         trunk->turn = NULL;
     }
-    trunk_work_drop(stream);
     list_remove(&stream->all);
     trunk->stream_count--;
     stream->trunk = NULL;
+    stream->id = 0;
 }
 
-enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata)
+/* What is queued or held is dropped. */
+void trunk_stream_detach(struct trunk_stream *stream)
 {
-    enum error_code error = trunk_openable(trunk);
-    if (error != ERROR_NONE) {
-        return error;
-    }
+    trunk_work_drop(stream);
+    trunk_stream_unlink(stream);
+    stream->flags &= TRUNK_STREAM_INTERNAL;
+}
+
+enum error_code trunk_submit_request(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata,
+                                     int32_t *id)
+{
     size_t capacity = METADATA_ENCODE_BYTES + 4U * (size_t)metadata->certificate_length / 3U + 8U;
     char *room = memory_alloc(capacity);
     if (room == NULL) {
@@ -282,7 +311,7 @@ enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stre
     }
     struct metadata_field fields[METADATA_FIELDS_MAX];
     size_t count = 0;
-    error = metadata_encode(metadata, room, capacity, fields, &count);
+    enum error_code error = metadata_encode(metadata, room, capacity, fields, &count);
     if (error == ERROR_LIMIT) {
         error = ERROR_METADATA_TOO_LARGE; /* of this request, not of the trunk: another trunk will not do either */
     }
@@ -298,36 +327,64 @@ enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stre
                 .flags = fields[i].unique ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
             };
         }
-        int32_t id = nghttp2_submit_headers(trunk->h2, NGHTTP2_FLAG_NONE, -1, NULL, pairs, count, stream);
-        if (id < 0) {
-            error = trunk_error_from_nghttp2(id);
-        } else {
-            trunk_stream_attach(trunk, stream, id);
-            trunk->open_streams++;
-            trunk_want_send(trunk);
-        }
+        *id = nghttp2_submit_headers(trunk->h2, NGHTTP2_FLAG_NONE, -1, NULL, pairs, count, stream);
+        error = *id < 0 ? trunk_error_from_nghttp2(*id) : ERROR_NONE;
     }
     memory_free(room);
+    if (error == ERROR_NONE) {
+        trunk->open_streams++;
+        trunk_want_send(trunk);
+    }
     return error;
 }
 
-static int trunk_submit_status(struct trunk *trunk, int32_t id, int status, bool text)
+enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata)
+{
+    enum error_code error = trunk_openable(trunk);
+    struct metadata request = *metadata;
+    int32_t id = 0;
+    request.session.known = metadata->session.known && trunk->resumes;
+    request.session.resumes = 0;
+    if (error == ERROR_NONE) {
+        error = trunk_submit_request(trunk, stream, &request, &id);
+    }
+    if (error == ERROR_NONE) {
+        trunk_stream_attach(trunk, stream, id);
+        stream->flags = request.session.known ? TRUNK_STREAM_RESUMABLE : 0;
+    }
+    return error;
+}
+
+int trunk_submit_status(struct trunk *trunk, int32_t id, int status, bool text, const uint32_t *received)
 {
     char digits[4] = {(char)('0' + status / 100), (char)('0' + status / 10 % 10), (char)('0' + status % 10), 0};
-    nghttp2_nv pairs[2] = {
-        {(uint8_t *)(uintptr_t) ":status", (uint8_t *)digits, 7, 3, NGHTTP2_NV_FLAG_NONE},
-        {(uint8_t *)(uintptr_t) "content-type", (uint8_t *)(uintptr_t) "text/plain", 12, 10, NGHTTP2_NV_FLAG_NONE},
-    };
-    return nghttp2_submit_headers(trunk->h2, NGHTTP2_FLAG_NONE, id, NULL, pairs, text ? 2 : 1, NULL);
+    char number[METADATA_RECEIVED_TEXT];
+    nghttp2_nv pairs[3] = {{(uint8_t *)(uintptr_t) ":status", (uint8_t *)digits, 7, 3, NGHTTP2_NV_FLAG_NONE}};
+    size_t count = 1;
+    if (text) {
+        pairs[count++] = (nghttp2_nv){(uint8_t *)(uintptr_t) "content-type", (uint8_t *)(uintptr_t) "text/plain", 12,
+                                      10, NGHTTP2_NV_FLAG_NONE};
+    }
+    if (received != NULL) {
+        pairs[count++] = (nghttp2_nv){(uint8_t *)(uintptr_t)METADATA_RECEIVED_FIELD, (uint8_t *)number,
+                                      sizeof(METADATA_RECEIVED_FIELD) - 1, metadata_format_received(*received, number),
+                                      NGHTTP2_NV_FLAG_NO_INDEX};
+    }
+    return nghttp2_submit_headers(trunk->h2, NGHTTP2_FLAG_NONE, id, NULL, pairs, count, NULL);
 }
 
 enum error_code trunk_stream_accept(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
+    if (trunk == NULL && trunk_stream_suspended(stream) && stream->output == STREAM_EXPECT_OPEN) {
+        stream_input_move(&stream->input, STREAM_OPEN);
+        stream_output_move(&stream->output, STREAM_OPEN);
+        return ERROR_NONE; /* the opener will ask again, and be told then */
+    }
     if (trunk == NULL || stream->output != STREAM_EXPECT_OPEN || trunk->settings.role != TRUNK_ACCEPTOR) {
         return ERROR_STATE;
     }
-    int failure = trunk_submit_status(trunk, stream->id, 200, false);
+    int failure = trunk_submit_status(trunk, stream->id, 200, false, NULL);
     if (failure != 0) {
         return trunk_error_from_nghttp2(failure);
     }
@@ -388,14 +445,9 @@ void trunk_internal_age(struct trunk *trunk)
 /* A queue with a copy of the text, that belongs to no stream yet; NULL when memory is out. */
 static struct trunk_work *trunk_body_new(struct trunk *trunk, const char *text)
 {
-    struct trunk_work *work = slab_alloc(&trunk->work_slab);
-    if (work == NULL) {
-        return NULL;
-    }
-    list_node_init(&work->ready);
-    chain_init(&work->queue);
-    if (chain_append(&work->queue, text, strlen(text)) != ERROR_NONE) {
-        trunk_work_free(trunk, work);
+    struct trunk_work *work = trunk_work_new(trunk->work_slab, NULL);
+    if (work != NULL && chain_append(&work->queue, text, strlen(text)) != ERROR_NONE) {
+        trunk_work_free(work);
         return NULL;
     }
     return work;
@@ -408,12 +460,12 @@ void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text
     }
     struct trunk_work *body = trunk_body_new(trunk, text);
     struct trunk_stream *stream = NULL;
-    if (body != NULL && trunk_submit_status(trunk, id, status, true) == 0) {
+    if (body != NULL && trunk_submit_status(trunk, id, status, true, NULL) == 0) {
         stream = trunk_internal_new(trunk, id, body);
     }
     if (stream == NULL) {
         if (body != NULL) {
-            trunk_work_free(trunk, body);
+            trunk_work_free(body);
         }
         /* Not REFUSED_STREAM: the opener would send the request again, though the owner has heard of it. */
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
@@ -424,10 +476,18 @@ void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text
     trunk_stream_make_ready(stream);
 }
 
+/* Of a stream that has no trunk. */
+static void trunk_stream_give_up(struct trunk_stream *stream)
+{
+    trunk_work_drop(stream);
+    stream->flags = 0;
+}
+
 void trunk_stream_refuse(struct trunk_stream *stream, int status, const char *text)
 {
     struct trunk *trunk = stream->trunk;
     if (trunk == NULL) {
+        trunk_stream_give_up(stream);
         return;
     }
     if (stream->output != STREAM_EXPECT_OPEN || trunk->settings.role != TRUNK_ACCEPTOR) {
@@ -441,24 +501,26 @@ void trunk_stream_refuse(struct trunk_stream *stream, int status, const char *te
 
 size_t trunk_stream_room(const struct trunk_stream *stream)
 {
-    if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
+    if (!trunk_stream_attached(stream) || stream->output != STREAM_OPEN) {
         return 0;
     }
-    int32_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
-    size_t queued = trunk_stream_queued(stream);
-    return window > 0 && (size_t)window > queued ? (size_t)window - queued : 0;
+    int64_t window = trunk_stream_interrupted(stream)
+                         ? (int64_t)LIMIT_STREAM_SUSPENDED_BYTES - (int64_t)trunk_stream_retained(stream)
+                         : trunk_stream_window(stream);
+    int64_t room = window - (int64_t)trunk_stream_queued(stream);
+    return room > 0 ? (size_t)room : 0;
 }
 
 void trunk_stream_want_room(struct trunk_stream *stream)
 {
-    if (stream->trunk != NULL) {
+    if (trunk_stream_attached(stream)) {
         stream->wants_room = 1;
     }
 }
 
 enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *bytes, size_t length)
 {
-    if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
+    if (!trunk_stream_attached(stream) || stream->output != STREAM_OPEN) {
         return ERROR_STATE;
     }
     if (length == 0) {
@@ -476,7 +538,7 @@ enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *b
 
 enum error_code trunk_stream_end(struct trunk_stream *stream)
 {
-    if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
+    if (!trunk_stream_attached(stream) || stream->output != STREAM_OPEN) {
         return ERROR_NONE;
     }
     if (trunk_work_get(stream) == NULL) {
@@ -488,22 +550,17 @@ enum error_code trunk_stream_end(struct trunk_stream *stream)
     return ERROR_NONE;
 }
 
-void trunk_stream_consume(struct trunk_stream *stream, size_t length)
+/* The stream's window, for bytes that came on this trunk. */
+static void trunk_stream_open_window(struct trunk_stream *stream, size_t length)
 {
     struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed) {
+    if (trunk == NULL || trunk->failed || length == 0 || stream->input != STREAM_OPEN) {
         return;
     }
-    assert(length <= stream->unconsumed && "more was consumed than was received");
-    stream->unconsumed -= (uint32_t)length;
-    stream->consumed += (uint32_t)length;
-    if (stream->input != STREAM_OPEN || stream->consumed < trunk->settings.stream_window_bytes / 2U) {
-        return;
-    }
-    /* Not nghttp2_submit_window_update, which forgets what nghttp2 has consumed by itself: the padding. */
-    int failure = nghttp2_session_consume_stream(trunk->h2, stream->id, stream->consumed);
+    /* Not nghttp2_submit_window_update, which forgets what nghttp2 has consumed by itself: the padding. It sends the
+     * update once half a window is consumed. */
+    int failure = nghttp2_session_consume_stream(trunk->h2, stream->id, length);
     if (failure == 0) {
-        stream->consumed = 0;
         trunk_want_send(trunk);
     } else {
         /* Without the update the stream would stand still for ever. */
@@ -511,15 +568,32 @@ void trunk_stream_consume(struct trunk_stream *stream, size_t length)
     }
 }
 
+void trunk_stream_consume(struct trunk_stream *stream, size_t length)
+{
+    struct trunk_work *work = stream->work;
+    if (work == NULL || length == 0) {
+        return; /* detached */
+    }
+    assert(length <= work->unconsumed && "more was consumed than was received");
+    size_t stale = length < work->stale ? length : work->stale;
+    work->unconsumed -= (uint32_t)length;
+    work->stale -= (uint32_t)stale;
+    trunk_stream_open_window(stream, length - stale);
+    trunk_ack_later(stream, length);
+    trunk_work_settle(stream);
+}
+
 void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
     if (trunk == NULL) {
+        trunk_stream_give_up(stream);
         return;
     }
     int32_t id = stream->id;
+    bool over = (stream->flags & TRUNK_STREAM_OVER) != 0;
     trunk_stream_detach(stream);
-    if (trunk->failed) {
+    if (trunk->failed || over) {
         return;
     }
     trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
@@ -539,17 +613,22 @@ void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
     }
     int32_t id = stream->id;
     struct trunk_work *work = stream->work;
-    stream->work = NULL;
+    /* The rest goes with this trunk, or is lost with it. */
+    chain_consume(&work->queue, trunk_work_retained(stream));
+    work->next = (struct chain_cursor){NULL, 0};
+    work->retained = work->unconsumed = work->stale = 0;
     list_remove(&work->ready);
+    list_remove(&work->owed);
+    stream->work = NULL;
     trunk_stream_detach(stream);
     struct trunk_stream *rest = trunk_internal_new(trunk, id, work);
     if (rest == NULL) {
-        trunk_work_free(trunk, work);
+        trunk_work_free(work);
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
         trunk_want_send(trunk);
         return;
     }
     rest->flags |= TRUNK_STREAM_ABORTS;
-    rest->consumed = (uint32_t)code; /* unused otherwise: nothing of such a stream is consumed */
+    rest->received = (uint32_t)code; /* unused otherwise: nothing of such a stream is received */
     trunk_stream_make_ready(rest);
 }

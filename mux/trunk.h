@@ -3,6 +3,11 @@
  * bytes and events out; no I/O. It owns the nghttp2 session; the memory of a stream belongs to whoever opened or
  * accepted it and is embedded there. The only files that know nghttp2 are trunk*.c. One thread.
  *
+ * Streams that outlive their trunk (docs/PROTOCOL.md, "Resuming"): if both ends allow it, a stream whose metadata has a
+ * session's id keeps what it sent until the peer has acknowledged it. When the trunk is lost, `suspended` says so
+ * instead of `closed`: the stream may be written to, read from and ended on as before, within bounds, and goes on where
+ * it was once the opener has asked for it on another trunk with trunk_stream_resume.
+ *
  * Flow control: bytes from the peer are passed to `data` at once, and the peer may send more on that stream only as
  * trunk_stream_consume tells that they were taken. The window of the whole trunk is opened on receipt, so that a
  * stalled stream never holds up the others. Towards the peer, a stream's queue holds at most what its window allows
@@ -43,19 +48,32 @@ enum trunk_code {
 
 /* SETTINGS of ours, in the range for experiments (RFC 9113 section 11.3, 0xf000 to 0xffff). */
 #define TRUNK_SETTING_EDGE_WORKER 0xf7a1 /* identifies the edge worker: its trunks share a core worker */
+#define TRUNK_SETTING_RESUME      0xf7a2 /* TRUNK_RESUME_VERSION: streams with a session's id outlive the trunk */
+#define TRUNK_RESUME_VERSION      1U
 
-/* A stream; embedded in its owner. All fields are the trunk's. 48 bytes, paid for by every idle session. */
+/* Our frame, of the types for experiments (RFC 9113 section 11.2); only between peers that both sent the setting. */
+#define TRUNK_FRAME_ACK 0xf7
+
+/* A stream; embedded in its owner, who zeroes it before its first use. All fields are the trunk's. 48 bytes, paid for
+ * by every idle session. */
 struct trunk_stream {
     struct trunk *trunk;     /*  0: NULL: not attached */
-    struct list_node all;    /*  8: in trunk->streams */
+    struct list_node all;    /*  8: in trunk->streams, or in trunk->unacknowledged */
     struct trunk_work *work; /* 24: NULL when idle */
     int32_t id;              /* 32: 0 when not attached */
-    uint32_t unconsumed;     /* 36: bytes given to `data` and not yet consumed */
-    uint32_t consumed;       /* 40: consumed, but not yet told the peer */
+    uint32_t received;       /* 36: bytes from the peer so far, and one for their end; modulo 2^32 */
+    uint32_t sent;           /* 40: bytes in DATA frames so far, and one for END_STREAM; modulo 2^32 */
     uint8_t input;           /* 44: enum stream_state */
     uint8_t output;          /* 45 */
     uint8_t wants_room;      /* 46: `writable` is owed */
     uint8_t flags;           /* 47 */
+};
+
+/* Bits of trunk_stream.flags that those outside may look at; the others are in mux/trunk_internal.h. */
+enum {
+    TRUNK_STREAM_RESUMABLE = 16, /* has a session's id, and the peer keeps its bytes until they are acknowledged */
+    TRUNK_STREAM_SUSPENDED = 32, /* its trunk is lost; what it had is kept */
+    TRUNK_STREAM_RESUMING = 64,  /* opener: asked for on another trunk, the answer is awaited */
 };
 
 /* Who moves a trunk's bytes: a link, or a test. Embedded there, found with container_of. */
@@ -72,8 +90,10 @@ struct trunk_carrier {
  * but the trunk must not be fed, asked to send, or freed. */
 struct trunk_events {
     /* Acceptor: a well-formed CONNECT came. Returns the memory for its stream, or NULL to refuse it with
-     * REFUSED_STREAM. The stream cannot be used yet: `attached` follows (or `closed`, if it is gone already). */
-    struct trunk_stream *(*opening)(void *owner, const struct metadata *metadata);
+     * REFUSED_STREAM, or with the HTTP status that *status was set to. The stream cannot be used yet: `attached`
+     * follows (or `closed`, if it is gone already). A request with a session's id may be given the stream that has it,
+     * after trunk_stream_interrupt: `resumed` follows then, or nothing if the request cannot be granted. */
+    struct trunk_stream *(*opening)(void *owner, const struct metadata *metadata, int *status);
 
     /* Acceptor: the stream can be answered with trunk_stream_accept or trunk_stream_refuse, here or later. */
     void (*attached)(void *owner, struct trunk_stream *stream);
@@ -95,6 +115,13 @@ struct trunk_events {
      * tried elsewhere); ERROR_PEER_RESET with `detail` the error code; ERROR_TRUNK_LOST. Not called for streams that
      * the owner reset itself. */
     void (*closed)(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail);
+
+    /* The trunk is lost and the stream is not: see above. Its owner waits for the peer, or resumes it, or gives it up
+     * with trunk_stream_reset. `owner` is the trunk's, which is about to be freed. */
+    void (*suspended)(void *owner, struct trunk_stream *stream);
+
+    /* The stream goes on, on this trunk. */
+    void (*resumed)(void *owner, struct trunk_stream *stream);
 
     /* The peer's SETTINGS came: streams may be opened. */
     void (*ready)(void *owner);
@@ -118,17 +145,23 @@ struct trunk_settings {
     uint32_t header_bytes_max;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;
+    bool resume;            /* offered to the peer; `suspended` and `resumed` must be there */
+    struct slab *work_slab; /* with `resume`: of trunk_work_slab_init, for all trunks that streams may move between */
 };
 
 /* Defaults of mux/limits.h. */
 void trunk_settings_init(struct trunk_settings *settings, enum trunk_role role);
+
+/* What streams hold while they are not idle lives in such a slab. */
+void trunk_work_slab_init(struct slab *slab);
 
 /* ERROR_NO_MEMORY. Scheduler and carrier must outlive the trunk; `owner` is passed to each event. *trunk is set before
  * the first call of the carrier. */
 enum error_code trunk_new(struct trunk **trunk, const struct trunk_settings *settings, struct scheduler *scheduler,
                           struct trunk_carrier *carrier, const struct trunk_events *events, void *owner);
 
-/* Closes every stream with ERROR_TRUNK_LOST (events are called), then frees. Nulls the pointer. */
+/* Suspends every stream that can be resumed, closes the others with ERROR_TRUNK_LOST (events are called), then frees.
+ * Nulls the pointer. */
 void trunk_free(struct trunk **trunk);
 
 /* Feeds bytes from the peer; all are taken. ERROR_TRUNK_PROTOCOL, ERROR_TRUNK_PREFACE or ERROR_NO_MEMORY: send what
@@ -147,7 +180,16 @@ enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code);
  * ERROR_METADATA_TOO_LARGE, ERROR_NO_MEMORY. */
 enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata);
 
-/* Acceptor: answers the request with 200. ERROR_NO_MEMORY. */
+/* Opener: goes on with a suspended stream. `metadata` as for trunk_stream_open, with the session's id; the rest of
+ * metadata->session is filled in here. Errors as there; the stream is still suspended then. ERROR_STATE also when the
+ * peer does not resume. `resumed` follows, or `closed`, or `suspended`. */
+enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata);
+
+/* Acceptor: takes a stream from its trunk, as if that were lost, without an event: the peer asks for it on another
+ * one. ERROR_STATE when it cannot be resumed, ERROR_NO_MEMORY. */
+enum error_code trunk_stream_interrupt(struct trunk_stream *stream);
+
+/* Acceptor: answers the request with 200; on a suspended stream, as soon as it is asked for. ERROR_NO_MEMORY. */
 enum error_code trunk_stream_accept(struct trunk_stream *stream);
 
 /* Acceptor: answers the request with a status of 400 or more and a short text (not empty). The stream is detached. */
@@ -174,17 +216,38 @@ enum error_code trunk_stream_end(struct trunk_stream *stream);
 void trunk_stream_consume(struct trunk_stream *stream, size_t length);
 
 /* Ends both directions at once (RST_STREAM) and detaches: no event of this stream follows, what is queued is dropped.
- * No effect on a detached stream. */
+ * A suspended stream is given up. No effect on a detached one. */
 void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code);
 
 /* As trunk_stream_reset, but what is queued is sent first: for an end that is not clean, behind bytes that are good.
  * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped. */
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
 
+/* True until `closed`, or a reset: also while it is suspended. */
 static inline bool trunk_stream_attached(const struct trunk_stream *stream)
 {
-    return stream->trunk != NULL;
+    return stream->trunk != NULL || (stream->flags & TRUNK_STREAM_SUSPENDED) != 0;
 }
+
+static inline bool trunk_stream_suspended(const struct trunk_stream *stream)
+{
+    return (stream->flags & TRUNK_STREAM_SUSPENDED) != 0;
+}
+
+/* Suspended, or asked for again and not answered. */
+static inline bool trunk_stream_interrupted(const struct trunk_stream *stream)
+{
+    return (stream->flags & (TRUNK_STREAM_SUSPENDED | TRUNK_STREAM_RESUMING)) != 0;
+}
+
+/* Bytes given to `data` and not yet consumed. */
+size_t trunk_stream_unconsumed(const struct trunk_stream *stream);
+
+/* Bytes that were sent and that the peer has not acknowledged; 0 for a stream that cannot be resumed. */
+size_t trunk_stream_retained(const struct trunk_stream *stream);
+
+/* Both ends resume. */
+bool trunk_resumes(const struct trunk *trunk);
 
 /* Streams attached now. */
 size_t trunk_stream_count(const struct trunk *trunk);

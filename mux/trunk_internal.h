@@ -8,12 +8,16 @@
 #include "mux/trunk.h"
 #include "mux/trunk_budget.h"
 
+#define TRUNK_FRAME_HEADER_BYTES 9U /* RFC 9113 section 4.1 */
+
 /* Bits of trunk_stream.flags. */
 enum {
     TRUNK_STREAM_INTERNAL = 1,    /* a refusal's answer, or an abort's last bytes: the trunk owns and frees it */
     TRUNK_STREAM_UNPROCESSED = 2, /* its CONNECT was never sent */
     TRUNK_STREAM_ABORTS = 4,      /* internal: RST_STREAM, not END_STREAM, follows the last byte */
-    TRUNK_STREAM_AGED = 8,        /* internal: has seen one PING interval pass */
+    TRUNK_STREAM_AGED = 8,        /* internal, or over: has seen one PING interval pass */
+    /* 16, 32, 64: mux/trunk.h */
+    TRUNK_STREAM_OVER = 128, /* both ends were told on the wire; the peer has not acknowledged the last bytes */
 };
 
 /* What a stream received before its owner accepted it; bounded by the stream's window, as it is not consumed. */
@@ -27,17 +31,33 @@ struct trunk_held {
 /* What a stream that is not idle has besides; freed as soon as none of it is in use. */
 struct trunk_work {
     struct list_node ready; /* in trunk->ready while the stream may send */
+    struct list_node owed;  /* in trunk->owed: an acknowledgement is due to the peer */
     struct trunk_stream *stream;
-    struct chain queue;      /* accepted from the owner, not yet framed */
-    struct trunk_held *held; /* NULL: none */
+    struct chain queue;       /* from the owner: first what is retained, then what is not yet framed */
+    struct chain_cursor next; /* between the two */
+    uint32_t retained;        /* sent and not acknowledged; END_STREAM, too, counts as one. 0 if not resumable */
+    uint32_t unconsumed;      /* bytes given to `data` and not yet consumed */
+    uint32_t stale;           /* of them, those from a trunk that is lost: no window there to be opened */
+    uint32_t overhang;        /* bytes that the peer received from a trunk that is lost, and has not consumed: so many
+                                 less may be under way on this one */
+    struct trunk_held *held;  /* NULL: none */
 };
 
 #define TRUNK_H2_STREAM_LEAST_BYTES 208U /* of nghttp2's object for a stream; up to 48 more are served from slabs */
 
+/* Where in the peer's frames its bytes are. */
+struct trunk_cut {
+    uint32_t left; /* of the frame at hand, or of the preface */
+    uint8_t ours;  /* it is one of acknowledgements */
+    uint8_t header_length;
+    uint8_t header[TRUNK_FRAME_HEADER_BYTES]; /* of the next one, as far as it came */
+};
+
 struct trunk {
     nghttp2_session *h2;
     struct slab_group h2_memory; /* of nghttp2's streams */
-    struct slab work_slab;
+    struct slab *work_slab;      /* the settings', or `own_works` */
+    struct slab own_works;
     struct trunk_settings settings;
     struct scheduler *scheduler;
     struct trunk_carrier *carrier;
@@ -47,6 +67,18 @@ struct trunk {
     struct list streams; /* every attached stream, by trunk_stream.all */
     struct list ready;   /* of struct trunk_work: streams whose turn to send comes, in order */
     struct list held;
+    struct list owed;           /* of struct trunk_work: acknowledgements to be sent */
+    struct list unacknowledged; /* streams that are over but for the peer's acknowledgement */
+    struct timer acknowledge;   /* until `owed` is sent */
+    struct chain last_pairs;    /* acknowledgements of streams that are gone, as they go on the wire */
+    size_t owed_bytes;          /* consumed since the last acknowledgements, all streams together */
+    struct trunk_cut cut;
+    uint8_t ack_part[8]; /* of the acknowledgement that is being received */
+    uint8_t ack_part_length;
+    uint8_t ack_due;       /* `owed` goes with the next frames */
+    uint8_t resumes;       /* both ends do */
+    uint8_t has_answer;    /* of the response under way: trunkline-received came */
+    uint32_t answer;       /* its value */
     size_t internal_count; /* streams that the trunk owns */
     struct task deliver_held;
     size_t stream_count; /* attached */
@@ -65,7 +97,8 @@ struct trunk {
     struct timer ping;
     uint64_t ping_sent_us; /* 0: none outstanding */
     uint64_t rtt_us;
-    uint64_t received_bytes;
+    uint64_t received_bytes;     /* by nghttp2 */
+    uint64_t received_own_bytes; /* frames of ours */
     uint64_t received_bytes_at_ping;
 
     /* One call of trunk_send. */
@@ -95,6 +128,14 @@ void trunk_want_send(struct trunk *trunk);
 void trunk_fail(struct trunk *trunk, enum error_code error);
 enum error_code trunk_error_from_nghttp2(int code);
 struct trunk_stream *trunk_stream_of(struct trunk *trunk, int32_t id);
+/* The same, but what the stream has from before is kept. */
+void trunk_stream_link(struct trunk *trunk, struct trunk_stream *stream, int32_t id);
+void trunk_stream_unlink(struct trunk_stream *stream);
+/* Makes the request's HEADERS; *id is the new stream's. Errors as trunk_stream_open. */
+enum error_code trunk_submit_request(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata,
+                                     int32_t *id);
+/* `received`: NULL, or what goes into trunkline-received. 0, or an error of nghttp2. */
+int trunk_submit_status(struct trunk *trunk, int32_t id, int status, bool text, const uint32_t *received);
 /* An attached stream of the trunk's own that takes `work` over; NULL (and the work untouched) when memory is out or
  * nghttp2 does not know the identifier any more. */
 struct trunk_stream *trunk_internal_new(struct trunk *trunk, int32_t id, struct trunk_work *work);
@@ -110,12 +151,49 @@ nghttp2_mem trunk_memory_allocator(struct slab_group *group);
 
 /* trunk_work.c: the stream's, made if need be; NULL when memory is out. */
 struct trunk_work *trunk_work_get(struct trunk_stream *stream);
-/* Frees it if none of it is in use: to be called after the queue has become empty or `held` is gone. */
+/* For a stream that is not attached to a trunk. */
+struct trunk_work *trunk_work_new(struct slab *slab, struct trunk_stream *stream);
+/* Bytes of the queue that are sent and not acknowledged. */
+size_t trunk_work_retained(const struct trunk_stream *stream);
+/* Frees it if none of it is in use: to be called after any part has become empty. */
 void trunk_work_settle(struct trunk_stream *stream);
 /* Frees it with all that is in it. */
 void trunk_work_drop(struct trunk_stream *stream);
 /* For one that belongs to no stream now. */
-void trunk_work_free(struct trunk *trunk, struct trunk_work *work);
+void trunk_work_free(struct trunk_work *work);
+
+/* trunk_resume.c */
+/* What the peer may still be sent on the stream now, by its window; may be below 0. */
+int64_t trunk_stream_window(const struct trunk_stream *stream);
+/* The trunk is lost: true when the stream is suspended, and the caller tells its owner. */
+bool trunk_stream_suspend(struct trunk_stream *stream);
+/* Acceptor: `id` is a request for a stream that is suspended. False when it cannot be granted, and was answered. */
+bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int32_t id, uint32_t received);
+/* Opener: the answer to trunk_stream_resume came. */
+void trunk_resume_answered(struct trunk *trunk, struct trunk_stream *stream);
+
+/* trunk_ack.c */
+/* `length` bytes were consumed, or the peer's end was told: the peer will hear of it, soon or now. */
+void trunk_ack_later(struct trunk_stream *stream, size_t length);
+void trunk_ack_now(struct trunk_stream *stream);
+/* Both ends were told: all that came is acknowledged, and true is returned when the peer still owes the same: then the
+ * stream waits for it, and `closed` with it. */
+bool trunk_ack_last(struct trunk_stream *stream);
+void trunk_ack_due(struct timer *timer);
+/* Between two frames of nghttp2: writes one of acknowledgements, if there are any; returns its length. */
+size_t trunk_ack_write(struct trunk *trunk, uint8_t *into, size_t capacity);
+/* Called once per PING interval: streams that wait for their last acknowledgement, but not for ever. */
+void trunk_ack_age(struct trunk *trunk);
+/* A frame of acknowledgements comes, and its bytes. 0, or as trunk_charge. */
+int trunk_ack_begin(struct trunk *trunk, uint32_t length);
+int trunk_ack_take(struct trunk *trunk, const uint8_t *bytes, size_t length);
+
+/* trunk_cut.c */
+void trunk_cut_init(struct trunk_cut *cut, enum trunk_role role);
+/* Looks at what came: how many of the bytes are dealt with by this call. Those in *run are to be fed to nghttp2 first
+ * (there may be none; they may be what an earlier call has kept). *verdict: 0, or as trunk_charge. */
+size_t trunk_cut_next(struct trunk *trunk, const uint8_t *bytes, size_t length, const uint8_t **run, size_t *run_length,
+                      int *verdict);
 
 /* trunk_send.c: the stream has `work`, and wants its turn. */
 void trunk_stream_make_ready(struct trunk_stream *stream);
@@ -125,7 +203,6 @@ int trunk_on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *u
 int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
 
 /* trunk_charge.c */
-#define TRUNK_FRAME_HEADER_BYTES 9U /* RFC 9113 section 4.1 */
 /* The peer has gone too far: makes GOAWAY(ENHANCE_YOUR_CALM), sets and returns the error. */
 enum error_code trunk_end_flood(struct trunk *trunk);
 /* Takes tokens of the budget. 0, or what a callback of nghttp2 returns once the peer has gone too far; `error` is set
@@ -138,6 +215,8 @@ int trunk_on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *header, vo
 int trunk_on_invalid_frame(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
 
 /* trunk_receive.c */
+/* There may be room now: what waits is sent, and who asked for room is told. */
+void trunk_stream_window_opened(struct trunk_stream *stream);
 void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks);
 void trunk_deliver_held(struct task *task);
 void trunk_held_free(struct trunk_held *held);

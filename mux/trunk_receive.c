@@ -100,11 +100,19 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
         }
     }
     if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR) {
+        if (trunk_ack_last(stream)) {
+            return;
+        }
         error = ERROR_NONE;
     } else if (trunk->settings.role == TRUNK_OPENER && stream->output == STREAM_EXPECT_OPEN &&
                (code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED))) {
         error = ERROR_REFUSED;
         detail = 0;
+    } else if ((stream->flags & TRUNK_STREAM_RESUMING) &&
+               (code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED)) &&
+               trunk_stream_suspend(stream)) {
+        trunk->events->suspended(trunk->owner, stream); /* not processed: may be tried elsewhere */
+        return;
     }
     trunk_stream_detach(stream);
     trunk->events->closed(trunk->owner, stream, error, detail);
@@ -124,10 +132,19 @@ static int trunk_on_stream_close(nghttp2_session *h2, int32_t id, uint32_t code,
     return 0;
 }
 
-static void trunk_out_of_memory_for(struct trunk *trunk, int32_t id)
+static void trunk_break_stream(struct trunk *trunk, int32_t id, uint32_t code)
 {
-    nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
+    nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, code);
     trunk_want_send(trunk);
+}
+
+/* On a trunk that a stream came to, its window is new, though it may hold bytes from before: the peer knows how many,
+ * and sends no more than the window in all. */
+static bool trunk_stream_overrun(const struct trunk_stream *stream, size_t length)
+{
+    const struct trunk_work *work = stream->work;
+    uint32_t window = stream->trunk->settings.stream_window_bytes;
+    return work->stale > 0 && work->unconsumed + length > (work->stale > window ? work->stale : window);
 }
 
 static int trunk_on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const uint8_t *bytes, size_t length,
@@ -146,14 +163,27 @@ static int trunk_on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const u
         return 0;
     }
     trunk_budget_earn(&trunk->budget, TRUNK_COST_FRAME + length / TRUNK_EARN_RECEIVED_BYTES);
-    stream->unconsumed += (uint32_t)length;
+    struct trunk_work *work = length > 0 ? trunk_work_get(stream) : NULL;
+    if (work == NULL) {
+        if (length > 0) {
+            trunk_break_stream(trunk, id, NGHTTP2_INTERNAL_ERROR);
+        }
+        return 0;
+    }
+    if (stream->input == STREAM_ENDED || trunk_stream_overrun(stream, length)) {
+        /* The former: it ended the stream on a trunk that is lost, and had no more to say. */
+        trunk_break_stream(trunk, id, NGHTTP2_FLOW_CONTROL_ERROR);
+        return trunk_charge(trunk, TRUNK_COST_FAULT) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    stream->received += (uint32_t)length;
+    work->unconsumed += (uint32_t)length;
     if (stream->input == STREAM_OPEN && !trunk_stream_held(stream)) {
         trunk->events->data(trunk->owner, stream, bytes, length);
         return 0;
     }
     struct trunk_held *held = trunk_held_make(stream);
     if (held == NULL || chain_append(&held->bytes, bytes, length) != ERROR_NONE) {
-        trunk_out_of_memory_for(trunk, id);
+        trunk_break_stream(trunk, id, NGHTTP2_INTERNAL_ERROR);
     }
     return 0;
 }
@@ -169,14 +199,22 @@ static void trunk_on_stream_end(struct trunk *trunk, int32_t id)
         stream_input_move(&stream->input, STREAM_ENDED);
         return;
     }
+    if (stream->input == STREAM_ENDED) {
+        trunk_ack_now(stream); /* told again on this trunk */
+        return;
+    }
     if (stream->input == STREAM_OPEN && !trunk_stream_held(stream)) {
+        stream->received++;
         stream_input_move(&stream->input, STREAM_ENDED);
         trunk->events->end(trunk->owner, stream);
+        if (trunk_stream_of(trunk, id) == stream) {
+            trunk_ack_now(stream);
+        }
         return;
     }
     struct trunk_held *held = trunk_held_make(stream);
     if (held == NULL) {
-        trunk_out_of_memory_for(trunk, id);
+        trunk_break_stream(trunk, id, NGHTTP2_INTERNAL_ERROR);
         return;
     }
     held->ended = 1;
@@ -189,6 +227,7 @@ static int trunk_on_begin_headers(nghttp2_session *h2, const nghttp2_frame *fram
     struct trunk *trunk = user_data;
     (void)h2;
     trunk->status = 0;
+    trunk->has_answer = 0;
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         trunk->open_streams++;
         metadata_parse_begin(&trunk->parser);
@@ -209,6 +248,9 @@ static int trunk_on_header(nghttp2_session *h2, const nghttp2_frame *frame, cons
     } else if (name_length == 7 && memcmp(name, ":status", 7) == 0 && value_length == 3) {
         /* nghttp2 has checked that these are three digits. */
         trunk->status = (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
+    } else if (name_length == sizeof(METADATA_RECEIVED_FIELD) - 1 &&
+               memcmp(name, METADATA_RECEIVED_FIELD, name_length) == 0) {
+        trunk->has_answer = metadata_parse_received((const char *)value, value_length, &trunk->answer);
     }
     return 0;
 }
@@ -231,7 +273,7 @@ static void trunk_refuse_request(struct trunk *trunk, int32_t id, enum error_cod
             return;
         }
     }
-    trunk_out_of_memory_for(trunk, id);
+    trunk_break_stream(trunk, id, NGHTTP2_INTERNAL_ERROR);
     trunk->events->refused(trunk->owner, error, 0);
 }
 
@@ -243,17 +285,32 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
         trunk_refuse_request(trunk, id, error);
         return trunk_charge(trunk, TRUNK_COST_FAULT);
     }
+    struct metadata *metadata = &trunk->parser.view;
     bool over = trunk->open_streams > trunk->settings.sessions_max;
-    struct trunk_stream *stream = over ? NULL : trunk->events->opening(trunk->owner, &trunk->parser.view);
+    int status = 0;
+    if (!trunk->resumes) {
+        memset(&metadata->session, 0, sizeof(metadata->session));
+    }
+    struct trunk_stream *stream = over ? NULL : trunk->events->opening(trunk->owner, metadata, &status);
     if (over) {
         trunk->events->refused(trunk->owner, ERROR_LIMIT, 0);
+    }
+    if (stream == NULL && status != 0) {
+        trunk_respond(trunk, id, status, "There is no such session to be resumed.\n");
+        return trunk_charge(trunk, TRUNK_COST_OVER_LIMIT);
     }
     if (stream == NULL) {
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM);
         trunk_want_send(trunk);
         return trunk_charge(trunk, over ? TRUNK_COST_OVER_LIMIT : 0);
     }
+    if (trunk_stream_suspended(stream)) {
+        return trunk_resume_request(trunk, stream, id, metadata->session.received)
+                   ? 0
+                   : trunk_charge(trunk, TRUNK_COST_FAULT);
+    }
     trunk_stream_attach(trunk, stream, id);
+    stream->flags = metadata->session.known ? TRUNK_STREAM_RESUMABLE : 0;
     if (nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
         /* The request's stream is gone already: nghttp2 found it at fault. */
         trunk_stream_close(trunk, stream, NGHTTP2_PROTOCOL_ERROR);
@@ -267,8 +324,13 @@ static void trunk_on_response(struct trunk *trunk, const nghttp2_frame *frame)
 {
     struct trunk_stream *stream = trunk_stream_of(trunk, frame->hd.stream_id);
     int status = trunk->status;
-    if (stream == NULL || stream->output != STREAM_EXPECT_OPEN || status < 200) {
+    bool resuming = stream != NULL && (stream->flags & TRUNK_STREAM_RESUMING);
+    if (stream == NULL || (stream->output != STREAM_EXPECT_OPEN && !resuming) || status < 200) {
         return; /* detached, trailers, or an interim response */
+    }
+    if (status < 300 && resuming) {
+        trunk_resume_answered(trunk, stream);
+        return;
     }
     if (status < 300) {
         stream_input_move(&stream->input, STREAM_OPEN);
@@ -285,7 +347,7 @@ static void trunk_on_response(struct trunk *trunk, const nghttp2_frame *frame)
 
 /* ------------------------------------------------------------------------------------------------ other frames */
 
-static void trunk_stream_window_opened(struct trunk_stream *stream)
+void trunk_stream_window_opened(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
@@ -297,8 +359,13 @@ static void trunk_stream_window_opened(struct trunk_stream *stream)
     }
 }
 
-static int trunk_on_settings(struct trunk *trunk)
+static int trunk_on_settings(struct trunk *trunk, const nghttp2_settings *frame)
 {
+    for (size_t i = 0; i < frame->niv && !trunk->ready_for_streams; i++) {
+        if (frame->iv[i].settings_id == TRUNK_SETTING_RESUME && trunk->settings.resume) {
+            trunk->resumes = frame->iv[i].value == TRUNK_RESUME_VERSION;
+        }
+    }
     trunk->peer_streams_max = nghttp2_session_get_remote_settings(trunk->h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     uint32_t window = nghttp2_session_get_remote_settings(trunk->h2, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
     bool grown = window > trunk->peer_initial_window;
@@ -365,7 +432,7 @@ static int trunk_on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void 
         break;
     case NGHTTP2_SETTINGS:
         if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
-            verdict = trunk_on_settings(trunk);
+            verdict = trunk_on_settings(trunk, &frame->settings);
         }
         break;
     case NGHTTP2_WINDOW_UPDATE:
@@ -404,12 +471,36 @@ void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, trunk_on_stream_close);
 }
 
+/* Feeds nghttp2, but for frames that are ours where they may come. What nghttp2_session_mem_recv returns. */
+static ssize_t trunk_feed(struct trunk *trunk, const uint8_t *bytes, size_t length)
+{
+    ssize_t taken = 0;
+    while (length > 0 && taken >= 0) {
+        const uint8_t *run = bytes;
+        size_t run_length = length;
+        int verdict = 0;
+        size_t done =
+            trunk->settings.resume ? trunk_cut_next(trunk, bytes, length, &run, &run_length, &verdict) : length;
+        if (run_length > 0) {
+            trunk->received_bytes += run_length;
+            taken = nghttp2_session_mem_recv(trunk->h2, run, run_length);
+        } else {
+            trunk->received_own_bytes += done;
+        }
+        if (verdict != 0) {
+            return verdict;
+        }
+        bytes += done;
+        length -= done;
+    }
+    return taken;
+}
+
 enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t length)
 {
     assert(!trunk->busy && "a trunk must not be fed from within its own events");
     trunk->busy = 1;
-    trunk->received_bytes += length;
-    ssize_t taken = nghttp2_session_mem_recv(trunk->h2, bytes, length);
+    ssize_t taken = trunk_feed(trunk, bytes, length);
     trunk->busy = 0;
     trunk_want_send(trunk); /* answers of nghttp2's own: SETTINGS and PING acknowledgements, window updates */
     if (taken == NGHTTP2_ERR_CALLBACK_FAILURE) {
@@ -437,13 +528,14 @@ static void trunk_ping_due(struct timer *timer)
 {
     struct trunk *trunk = container_of(timer, struct trunk, ping);
     trunk_internal_age(trunk);
+    trunk_ack_age(trunk);
     if (trunk->ping_sent_us != 0) {
-        if (trunk->received_bytes == trunk->received_bytes_at_ping) {
+        if (trunk->received_bytes + trunk->received_own_bytes == trunk->received_bytes_at_ping) {
             trunk_fail(trunk, ERROR_TRUNK_PING_TIMEOUT);
             return;
         }
         /* Bytes came since: the peer lives, its answer waits behind a backlog. */
-        trunk->received_bytes_at_ping = trunk->received_bytes;
+        trunk->received_bytes_at_ping = trunk->received_bytes + trunk->received_own_bytes;
         scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
         return;
     }
@@ -453,7 +545,7 @@ static void trunk_ping_due(struct timer *timer)
         return;
     }
     trunk->ping_sent_us = trunk->scheduler->now_us != 0 ? trunk->scheduler->now_us : 1;
-    trunk->received_bytes_at_ping = trunk->received_bytes;
+    trunk->received_bytes_at_ping = trunk->received_bytes + trunk->received_own_bytes;
     scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
     trunk_want_send(trunk);
 }

@@ -16,6 +16,9 @@
 void trunk_stream_make_ready(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
+    if (trunk == NULL || (stream->flags & TRUNK_STREAM_RESUMING)) {
+        return; /* not before the stream goes on */
+    }
     if (!list_node_linked(&stream->work->ready)) {
         list_append(&trunk->ready, &stream->work->ready);
     }
@@ -30,6 +33,12 @@ static size_t size_min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+int64_t trunk_stream_window(const struct trunk_stream *stream)
+{
+    int64_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
+    return stream->work != NULL ? window - (int64_t)stream->work->overhang : window;
+}
+
 /* nghttp2 holds back a DATA frame behind a shut window even when it is empty, and the turn with it. */
 static bool trunk_window_shut(const struct trunk *trunk, const struct trunk_stream *stream)
 {
@@ -41,7 +50,7 @@ static bool trunk_window_shut(const struct trunk *trunk, const struct trunk_stre
 static size_t trunk_turn_size(const struct trunk *trunk, const struct trunk_stream *stream)
 {
     size_t queued = trunk_stream_queued(stream);
-    int32_t stream_window = nghttp2_session_get_stream_remote_window_size(trunk->h2, stream->id);
+    int64_t stream_window = trunk_stream_window(stream);
     int32_t trunk_window = nghttp2_session_get_remote_window_size(trunk->h2);
     if (stream_window <= 0 || trunk_window <= 0) {
         return 0;
@@ -126,10 +135,17 @@ int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t 
     assert(stream != NULL && trunk->out_length + TRUNK_FRAME_HEADER_BYTES + length <= trunk->out_capacity);
     uint8_t *out = trunk->out + trunk->out_length;
     memcpy(out, header, TRUNK_FRAME_HEADER_BYTES);
-    size_t copied = chain_copy(&stream->work->queue, 0, out + TRUNK_FRAME_HEADER_BYTES, length);
+    struct trunk_work *work = stream->work;
+    size_t copied = chain_read(&work->queue, &work->next, out + TRUNK_FRAME_HEADER_BYTES, length);
     assert(copied == length);
     (void)copied;
-    chain_consume(&stream->work->queue, length);
+    if (stream->flags & TRUNK_STREAM_RESUMABLE) {
+        stream->sent += (uint32_t)length;
+        work->retained += (uint32_t)length;
+    } else {
+        chain_consume(&work->queue, length);
+        work->next = (struct chain_cursor){NULL, 0};
+    }
     trunk->out_length += TRUNK_FRAME_HEADER_BYTES + length;
     return 0;
 }
@@ -143,6 +159,10 @@ static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
     trunk->turn = NULL;
     trunk_budget_earn(&trunk->budget, TRUNK_EARN_SENT_FRAME + frame->hd.length / TRUNK_EARN_SENT_BYTES);
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+        if (stream->flags & TRUNK_STREAM_RESUMABLE) {
+            stream->sent++;
+            stream->work->retained++;
+        }
         stream_output_move(&stream->output, STREAM_ENDED);
         if ((stream->flags & TRUNK_STREAM_INTERNAL) && stream->input != STREAM_ENDED) {
             /* RFC 9113 section 8.1: the answer is complete, the rest of the request is not wanted. */
@@ -152,7 +172,7 @@ static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
         return;
     }
     if (trunk_stream_queued(stream) == 0 && (stream->flags & TRUNK_STREAM_ABORTS)) {
-        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, stream->consumed);
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, stream->received);
         return;
     }
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
@@ -239,6 +259,12 @@ static enum error_code trunk_fill(struct trunk *trunk)
                 bytes = trunk_announce_limit(trunk, bytes, (size_t)length);
             }
             trunk_take_frame(trunk, bytes, (size_t)length);
+            continue;
+        }
+        size_t acknowledged =
+            trunk_ack_write(trunk, trunk->out + trunk->out_length, trunk->out_capacity - trunk->out_length);
+        if (acknowledged > 0) {
+            trunk->out_length += acknowledged;
             continue;
         }
         switch (trunk_give_turn(trunk)) {

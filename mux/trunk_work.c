@@ -1,45 +1,78 @@
 /*
- * What a stream holds only while it is not idle: its queue and place in the order of turns, and what came before it was
- * accepted. Made when the first of these is needed, freed with the last. Belongs to the trunk's slab; one thread.
+ * What a stream holds only while it is not idle: its queue and place in the order of turns, what awaits acknowledgement
+ * either way, and what came before it was accepted. Made when the first of these is needed, freed with the last.
+ * Belongs to a slab that outlives the trunk if the stream may; one thread.
  */
 #include "mux/trunk_internal.h"
+
+void trunk_work_slab_init(struct slab *slab)
+{
+    slab_init(slab, "trunk-work", sizeof(struct trunk_work));
+}
+
+struct trunk_work *trunk_work_new(struct slab *slab, struct trunk_stream *stream)
+{
+    struct trunk_work *work = slab_alloc(slab);
+    if (work != NULL) {
+        list_node_init(&work->ready);
+        list_node_init(&work->owed);
+        chain_init(&work->queue);
+        work->stream = stream;
+    }
+    return work;
+}
 
 struct trunk_work *trunk_work_get(struct trunk_stream *stream)
 {
     if (stream->work == NULL) {
-        struct trunk_work *work = slab_alloc(&stream->trunk->work_slab);
-        if (work == NULL) {
-            return NULL;
-        }
-        list_node_init(&work->ready);
-        chain_init(&work->queue);
-        work->stream = stream;
-        stream->work = work;
+        stream->work = trunk_work_new(stream->trunk->work_slab, stream);
     }
     return stream->work;
 }
 
+size_t trunk_work_retained(const struct trunk_stream *stream)
+{
+    const struct trunk_work *work = stream->work;
+    if (work == NULL || work->retained == 0) {
+        return 0;
+    }
+    return work->retained - (stream->output == STREAM_ENDED ? 1U : 0U);
+}
+
 size_t trunk_stream_queued(const struct trunk_stream *stream)
 {
-    return stream->work != NULL ? chain_bytes(&stream->work->queue) : 0;
+    return stream->work != NULL ? chain_bytes(&stream->work->queue) - trunk_work_retained(stream) : 0;
+}
+
+size_t trunk_stream_retained(const struct trunk_stream *stream)
+{
+    return trunk_work_retained(stream);
+}
+
+size_t trunk_stream_unconsumed(const struct trunk_stream *stream)
+{
+    return stream->work != NULL ? stream->work->unconsumed : 0;
 }
 
 void trunk_work_settle(struct trunk_stream *stream)
 {
-    struct trunk_work *work = stream->work;
-    if (work != NULL && chain_empty(&work->queue) && stream->output != STREAM_ENDING && work->held == NULL) {
+    const struct trunk_work *work = stream->work;
+    if (work != NULL && chain_empty(&work->queue) && stream->output != STREAM_ENDING && work->held == NULL &&
+        work->retained == 0 && work->unconsumed == 0 && work->overhang == 0 && !list_node_linked(&work->owed) &&
+        !trunk_stream_interrupted(stream)) {
         trunk_work_drop(stream);
     }
 }
 
-void trunk_work_free(struct trunk *trunk, struct trunk_work *work)
+void trunk_work_free(struct trunk_work *work)
 {
     if (work->held != NULL) {
         trunk_held_free(work->held);
     }
     list_remove(&work->ready);
+    list_remove(&work->owed);
     chain_clear(&work->queue);
-    slab_free(&trunk->work_slab, work);
+    slab_free(slab_of(work), work);
 }
 
 void trunk_work_drop(struct trunk_stream *stream)
@@ -47,6 +80,6 @@ void trunk_work_drop(struct trunk_stream *stream)
     struct trunk_work *work = stream->work;
     stream->work = NULL;
     if (work != NULL) {
-        trunk_work_free(stream->trunk, work);
+        trunk_work_free(work);
     }
 }

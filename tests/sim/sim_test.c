@@ -258,6 +258,33 @@ static bool trunks_cut(uint64_t seed, struct sim_report *report)
     return world_end(report);
 }
 
+/* The same, but every session goes on, on another trunk. */
+static bool trunks_cut_resumed(uint64_t seed, struct sim_report *report)
+{
+    struct sim_settings settings;
+
+    world_begin_drawn(seed, &settings);
+    settings.resume = true;
+    world_make(seed, &settings);
+    add_long_clients(6);
+    world.trunk_fault = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
+    world.trunk_fault_from = sim_chance(&chance, 2) ? SIM_OPENER : SIM_ACCEPTOR;
+    world.trunk_fault_bytes_max = sim_chance(&chance, 2) ? 6000 : 300000;
+    world.trunk_faults = (unsigned)random_below(&chance, 4);
+    for (unsigned i = 0; i < 8; i++) {
+        /* A trunk that lives for less than a second is dialled again later and later. */
+        sim_world_run(&world, SIM_SECOND + random_below(&chance, SIM_SECOND / 2));
+        sim_world_break_trunks(&world, sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH);
+    }
+    if (sim_world_run_clients(&world, 10 * MINUTE)) {
+        sim_world_expect_idle(&world);
+        for (size_t i = 0; i < world.client_count; i++) {
+            sim_expect_complete(world.clients[i]);
+        }
+    }
+    return world_end(report);
+}
+
 /* Sessions that would go on for ever are ended by the loss of their trunk. */
 static void add_endless(size_t count)
 {
@@ -686,6 +713,7 @@ SCENARIO_TEST(stalled_clients_hold_no_more_than_their_window_and_stall_nobody_el
 SCENARIO_TEST(slow_handlers_stop_their_own_clients_and_nobody_else, slow_handlers, 12)
 SCENARIO_TEST(clients_cut_at_any_byte_are_never_taken_for_a_clean_end, client_faults, 120)
 SCENARIO_TEST(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly, trunks_cut, 80)
+SCENARIO_TEST(sessions_outlive_trunks_cut_at_any_byte, trunks_cut_resumed, 300)
 SCENARIO_TEST(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served, trunks_reset, 10)
 SCENARIO_TEST(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline, trunks_black, 10)
 SCENARIO_TEST(clients_wait_for_a_core_that_comes_back, core_away, 10)
@@ -759,6 +787,7 @@ int main(void)
         cmocka_unit_test(slow_handlers_stop_their_own_clients_and_nobody_else),
         cmocka_unit_test(clients_cut_at_any_byte_are_never_taken_for_a_clean_end),
         cmocka_unit_test(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly),
+        cmocka_unit_test(sessions_outlive_trunks_cut_at_any_byte),
         cmocka_unit_test(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served),
         cmocka_unit_test(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline),
         cmocka_unit_test(clients_wait_for_a_core_that_comes_back),

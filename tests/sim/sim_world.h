@@ -32,6 +32,7 @@ struct sim_settings {
     uint32_t sessions_max;   /* of an edge */
     uint32_t handshakes_max; /* of an edge */
     uint32_t core_sessions_max;
+    bool resume; /* sessions outlive their trunks */
     struct sim_link_settings client_link;
     struct sim_link_settings trunk_link;
 };

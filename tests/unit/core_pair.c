@@ -88,8 +88,9 @@ static void client_on_closed(void *owner, struct trunk_stream *stream, enum erro
     client->detail = detail;
 }
 
-static struct trunk_stream *client_on_opening(void *owner, const struct metadata *metadata)
+static struct trunk_stream *client_on_opening(void *owner, const struct metadata *metadata, int *status)
 {
+    (void)status;
     (void)owner;
     (void)metadata;
     return NULL;

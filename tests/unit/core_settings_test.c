@@ -102,6 +102,7 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_int_equal(settings->header_bytes_max, LIMIT_HEADER_BYTES);
     assert_int_equal(settings->handshake_timeout_ms, TIMEOUT_TRUNK_HANDSHAKE_MS);
     assert_int_equal(settings->drain_timeout_ms, TIMEOUT_DRAIN_MS);
+    assert_int_equal(settings->resume_timeout_ms, TIMEOUT_RESUME_CORE_MS);
     assert_int_equal(settings->ping_interval_ms, TIMEOUT_PING_INTERVAL_MS);
     assert_int_equal(settings->ping_timeout_ms, TIMEOUT_PING_ANSWER_MS);
     assert_int_equal(settings->log_level, LOG_INFO);
@@ -119,7 +120,7 @@ static void every_field_has_an_option(void **state)
          "--service=local=forward:unix:/run/a=b", "--service=chat=plugin:./chat.so", "--allow-name=edge-1",
          "--allow-name=edge-2", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11", "--trunks-max=12",
          "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K", "--handshake-timeout=1ms",
-         "--drain-timeout=0", "--ping-interval=2ms", "--ping-timeout=3ms", "--log-level=error", "--log-format=json",
+         "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms", "--ping-timeout=3ms", "--log-level=error", "--log-format=json",
          "--check-config");
     const struct core_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");

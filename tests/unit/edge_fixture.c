@@ -234,8 +234,9 @@ static struct fixture_stream *stream_of(struct trunk_stream *stream)
     return container_of(stream, struct fixture_stream, stream);
 }
 
-static struct trunk_stream *core_opening(void *owner, const struct metadata *metadata)
+static struct trunk_stream *core_opening(void *owner, const struct metadata *metadata, int *status)
 {
+    (void)status;
     struct fixture_link *link = owner;
     struct fixture *fixture = link->fixture;
     bool declines = fixture->answer == FIXTURE_DECLINE || fixture->decline_link == link->number;

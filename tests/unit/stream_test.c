@@ -24,6 +24,7 @@ static const struct {
     {STREAM_OPEN, STREAM_ENDED, true, false},      {STREAM_OPEN, STREAM_ENDING, false, true},
     {STREAM_OPEN, STREAM_RESET, true, true},       {STREAM_ENDING, STREAM_ENDED, false, true},
     {STREAM_ENDING, STREAM_RESET, false, true},    {STREAM_ENDED, STREAM_RESET, true, true},
+    {STREAM_ENDED, STREAM_ENDING, false, true},
 };
 
 static bool drawn(enum stream_state from, enum stream_state to, bool input)

@@ -22,8 +22,9 @@ static struct pair_stream *pair_stream_of(struct trunk_stream *stream)
     return container_of(stream, struct pair_stream, stream);
 }
 
-static struct trunk_stream *on_opening(void *owner, const struct metadata *metadata)
+static struct trunk_stream *on_opening(void *owner, const struct metadata *metadata, int *status)
 {
+    (void)status;
     struct trunk_pair *pair = ((struct pair_end *)owner)->pair;
     struct pair_stream *accepted = pair->refuse ? NULL : memory_zalloc(sizeof(*accepted));
     if (accepted == NULL) {

@@ -1,0 +1,180 @@
+/*
+ * Clients whose trunk is lost: their session is still with its core, so they wait for another trunk to that one, up to
+ * the resume timeout. Meanwhile both directions go on within bounds: the stream takes what the client sends, and what
+ * had come for the client is delivered. A client that waits has an `extra` in the list of its core. One thread.
+ */
+#include "edge/client.h"
+
+#include "edge/relay.h"
+#include "edge/uplink.h"
+#include "mux/memory.h"
+
+#define RESUMES_PER_BATCH 256U  /* a lost trunk may have had 15,000 sessions: the others get their turn between */
+#define GIVEN_UP_PER_TURN 1024U /* likewise */
+
+static uint64_t resume_timeout_us(const struct relay *relay)
+{
+    return 1000U * (uint64_t)relay->settings->resume_timeout_ms;
+}
+
+static struct edge_client_extra *resume_first(struct list *suspended)
+{
+    struct list_node *node = list_first(suspended);
+    return node != NULL ? container_of(node, struct edge_client_extra, waiting) : NULL;
+}
+
+bool edge_resumes_waiting(const struct relay *relay)
+{
+    for (size_t i = 0; i < relay->pool.core_count; i++) {
+        if (!list_empty(&relay->pool.cores[i].suspended)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------ deadline */
+
+/* Until the longest of all waits is too long. */
+static void resume_arm(struct relay *relay)
+{
+    uint64_t oldest_us = UINT64_MAX;
+    for (size_t i = 0; i < relay->pool.core_count; i++) {
+        const struct edge_client_extra *extra = resume_first(&relay->pool.cores[i].suspended);
+        if (extra != NULL && extra->suspended_us < oldest_us) {
+            oldest_us = extra->suspended_us;
+        }
+    }
+    if (oldest_us == UINT64_MAX) {
+        return;
+    }
+    uint64_t due_us = oldest_us + resume_timeout_us(relay);
+    uint64_t now_us = relay->scheduler->now_us;
+    scheduler_arm(relay->scheduler, &relay->resumes.deadline, due_us > now_us ? (due_us - now_us) / 1000U + 1U : 0U);
+}
+
+static void resume_give_up(struct edge_client_extra *extra)
+{
+    struct edge_client *client = extra->client;
+    list_remove(&extra->waiting);
+    edge_client_stream_lost(client, ERROR_TIMEOUT, 0);
+}
+
+static void resume_deadline(struct timer *timer)
+{
+    struct edge_resumes *resumes = container_of(timer, struct edge_resumes, deadline);
+    struct relay *relay = container_of(resumes, struct relay, resumes);
+    uint64_t now_us = relay->scheduler->now_us;
+    unsigned given_up = 0;
+    for (size_t i = 0; i < relay->pool.core_count; i++) {
+        struct edge_client_extra *extra;
+        while (given_up < GIVEN_UP_PER_TURN && (extra = resume_first(&relay->pool.cores[i].suspended)) != NULL &&
+               extra->suspended_us + resume_timeout_us(relay) <= now_us) {
+            resume_give_up(extra);
+            given_up++;
+        }
+    }
+    resume_arm(relay);
+}
+
+void edge_resumes_init(struct edge_resumes *resumes)
+{
+    timer_init(&resumes->deadline, resume_deadline);
+}
+
+void edge_resumes_dispose(struct edge_resumes *resumes)
+{
+    struct relay *relay = container_of(resumes, struct relay, resumes);
+    scheduler_disarm(relay->scheduler, &resumes->deadline);
+}
+
+/* ------------------------------------------------------------------------------------------------ resuming */
+
+/* The wait counts from the first loss on: a trunk that is lost before it has answered does not prolong it, so that the
+ * list is searched from its end for the place. */
+static void resume_enlist(struct edge_client_extra *extra, struct pool_core *core)
+{
+    struct list_node *node = core->suspended.head.previous;
+    while (node != &core->suspended.head &&
+           container_of(node, struct edge_client_extra, waiting)->suspended_us > extra->suspended_us) {
+        node = node->previous;
+    }
+    list_insert_after(node, &extra->waiting);
+}
+
+void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
+{
+    struct relay *relay = edge_client_relay(client);
+    struct edge_client_extra *extra = edge_client_extra_get(client);
+    if (extra == NULL) {
+        edge_client_stream_lost(client, ERROR_NO_MEMORY, 0);
+        return;
+    }
+    if (extra->suspended_us == 0) {
+        extra->suspended_us = relay->scheduler->now_us != 0 ? relay->scheduler->now_us : 1;
+        relay->counters.sessions_suspended++;
+    }
+    extra->core = uplink->core;
+    uplink->suspended++;
+    resume_enlist(extra, &relay->pool.cores[extra->core]);
+    if (!timer_armed(&relay->resumes.deadline)) {
+        resume_arm(relay);
+    }
+    relay_settle_later(relay);
+}
+
+void edge_client_stream_suspended(void *owner, struct trunk_stream *stream)
+{
+    edge_client_suspend(container_of(stream, struct edge_client, stream), owner);
+}
+
+void edge_client_stream_resumed(void *owner, struct trunk_stream *stream)
+{
+    struct edge_client *client = container_of(stream, struct edge_client, stream);
+    (void)owner;
+    client->extra->suspended_us = 0;
+    edge_client_relay(client)->counters.sessions_resumed++;
+    edge_client_defer(client); /* whether reading may go on */
+}
+
+/* A request that was not answered may have been processed: it is sent again under the same id, so that a core that has
+ * the session goes on with it, and one that has not begins it. */
+static enum error_code resume_request(struct edge_client *client, struct trunk *trunk)
+{
+    struct metadata metadata = edge_client_metadata(client);
+    if (client->state == EDGE_CLIENT_RELAYING) {
+        return trunk_stream_resume(trunk, &client->stream, &metadata);
+    }
+    trunk_stream_reset(&client->stream, TRUNK_CODE_CANCEL); /* nothing has come or gone on it */
+    return trunk_stream_open(trunk, &client->stream, &metadata);
+}
+
+/* False when no trunk takes it now. */
+static bool resume_ask(struct edge_client_extra *extra, struct uplink *uplink)
+{
+    if (resume_request(extra->client, uplink->link.trunk) != ERROR_NONE) {
+        return false;
+    }
+    list_remove(&extra->waiting);
+    uplink_count_open(uplink);
+    return true;
+}
+
+void edge_resumes_serve(struct relay *relay)
+{
+    unsigned asked = 0;
+    for (size_t i = 0; i < relay->pool.core_count; i++) {
+        struct list *suspended = &relay->pool.cores[i].suspended;
+        struct uplink *uplink;
+        while (!list_empty(suspended) && (uplink = pool_pick_core(&relay->pool, i)) != NULL) {
+            if (asked == RESUMES_PER_BATCH) {
+                scheduler_defer(relay->scheduler, &relay->settle);
+                return;
+            }
+            if (!resume_ask(resume_first(suspended), uplink)) {
+                break;
+            }
+            asked++;
+        }
+    }
+}
