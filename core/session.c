@@ -145,7 +145,7 @@ static trunkline_session *session_new(struct session_origin *origin, const struc
     session->state = SESSION_ARRIVED;
     session->id = core_worker_session_id(worker);
     session->service = core_service_find(worker->settings->services, session->metadata->view.service);
-    session->keyed = metadata->session.known;
+    session->keyed = metadata->session.known & 1U;
     if (session->keyed) {
         memcpy(session->key, metadata->session.id, sizeof(session->key));
         session->keyed = session_table_insert(&worker->table, session);

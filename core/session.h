@@ -59,12 +59,12 @@ struct trunkline_session {
     trunkline_session *same_bucket;      /* of worker->table; NULL for the last, and without a key */
     uint64_t suspended_us;               /* when its trunk was lost; 0: it has one */
     uint8_t key[METADATA_SESSION_BYTES]; /* by which its edge resumes it */
-    uint8_t keyed;                       /* `key` is one */
     uint32_t held_bytes;                 /* given to the handler and not consumed */
     uint8_t state;                       /* enum session_state, by session_move only */
     uint8_t reason;                      /* enum trunkline_reason, from CLOSING on */
     uint8_t opened;                      /* the handler's `open` was called: it is owed a `closed` */
-    uint8_t ended;                       /* the handler called trunkline_end */
+    uint8_t ended : 1;                   /* the handler called trunkline_end */
+    uint8_t keyed : 1;                   /* `key` is one */
 };
 
 /* The trunk that sessions come from: the owner of its trunk events. */

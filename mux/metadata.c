@@ -343,7 +343,7 @@ static bool parse_hex(const char *text, uint8_t *into, size_t bytes)
         } else {
             return false;
         }
-        into[i / 2] = (uint8_t)((i % 2 == 0 ? 0 : into[i / 2] << 4) | digit);
+        into[i / 2] = (uint8_t)((i % 2 == 0 ? 0U : (unsigned)into[i / 2] << 4) | digit);
     }
     return true;
 }

@@ -125,7 +125,7 @@ static void what_cannot_be_set_up_is_named_in_the_fault(void **state)
         {{"a", "nothing", ""}, "service a: no handler named nothing"},
         {{"a", "counting", "bad"}, "service a: counting: this argument is bad"},
         {{"a", "counting", "bad-with-text"}, "service a: counting: told from memory"},
-        {{"a", "foreign", ""}, "interface 2"},
+        {{"a", "foreign", ""}, "interface 3"},
         {{"a", "hollow", ""}, "hollow has no open function"},
         {{"a", "plugin", ""}, "the name of a shared object is missing"},
         {{"a", "plugin", "/nonexistent/x.so:arg"}, "/nonexistent/x.so"},
