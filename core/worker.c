@@ -110,13 +110,8 @@ void core_worker_stop(struct core_worker *worker)
         return;
     }
     worker->state = CORE_WORKER_STOPPING;
-    /* Their streams are gone: no trunk would end these. */
-    list_for_each(&worker->lingering, session_node) {
-        session_close(container_of(session_node, trunkline_session, node), TRUNKLINE_REASON_SHUTDOWN);
-    }
-    list_for_each(&worker->suspended, waiting_node) {
-        trunkline_session *session = container_of(waiting_node, trunkline_session, node);
-
+    /* The loss of a trunk would not end them: the edges would wait for another one. */
+    for (trunkline_session *session = NULL; (session = slab_next(&worker->sessions, session)) != NULL;) {
         trunk_stream_reset(&session->stream, TRUNK_CODE_CANCEL);
         session_close(session, TRUNKLINE_REASON_SHUTDOWN);
     }

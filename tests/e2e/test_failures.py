@@ -39,7 +39,8 @@ class KillTest(Case):
 
     def test_the_core_frees_every_session_when_the_edge_dies(self):
         server = self.backend()
-        core = self.core(services=["echo=echo", f"app=forward:{join_address(server.getsockname())}"])
+        core = self.core("--resume-timeout", "1s",
+                         services=["echo=echo", f"app=forward:{join_address(server.getsockname())}"])
         idle = core.files()
         edge = self.edge(core, "--route", "alpn=app,service=app", "--alpn", "app")
         clients = [self.client(edge) for _ in range(20)]
