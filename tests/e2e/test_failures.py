@@ -14,7 +14,7 @@ class KillTest(Case):
 
     def test_clients_are_cut_at_once_when_the_core_dies_and_new_ones_are_served_when_it_is_back(self):
         core = self.core()
-        edge = self.edge(core, "--open-timeout", "10s")
+        edge = self.edge(core, "--open-timeout", "10s", "--resume-timeout", "0")
         clients = [self.client(edge) for _ in range(20)]
         for client in clients:
             client.echo()
