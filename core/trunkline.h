@@ -84,7 +84,7 @@ typedef struct trunkline_handler {
      * edge does not return in time. */
     void (*suspended)(trunkline_session *session);
 
-    /* The session goes on where it was. */
+    /* The session goes on where it was. May come without `suspended`, when the edge has noticed the loss first. */
     void (*resumed)(trunkline_session *session);
 } trunkline_handler;
 
