@@ -330,20 +330,25 @@ static void parse_certificate(struct metadata_parser *parser, const char *value,
     parser->view.certificate_length = (uint32_t)written;
 }
 
-/* `bytes` bytes from twice as many lower-case digits, the first of them the highest. */
+/* The value of a lower-case hexadecimal digit; 16 for anything else. */
+static unsigned hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return (unsigned)(c - '0');
+    }
+    return c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10U : 16U;
+}
+
+/* `bytes` bytes from twice as many digits, the first of them the highest. */
 static bool parse_hex(const char *text, uint8_t *into, size_t bytes)
 {
-    for (size_t i = 0; i < 2 * bytes; i++) {
-        char c = text[i];
-        unsigned digit;
-        if (c >= '0' && c <= '9') {
-            digit = (unsigned)(c - '0');
-        } else if (c >= 'a' && c <= 'f') {
-            digit = (unsigned)(c - 'a') + 10U;
-        } else {
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned high = hex_digit(text[2 * i]);
+        unsigned low = hex_digit(text[2 * i + 1]);
+        if (high > 15U || low > 15U) {
             return false;
         }
-        into[i / 2] = (uint8_t)((i % 2 == 0 ? 0U : (unsigned)into[i / 2] << 4) | digit);
+        into[i] = (uint8_t)(high << 4 | low);
     }
     return true;
 }
