@@ -110,6 +110,8 @@ static void core_log_stopped(const struct core *core)
         sum.sessions_closed += counters->sessions_closed;
         sum.sessions_suspended += counters->sessions_suspended;
         sum.sessions_resumed += counters->sessions_resumed;
+        sum.sessions_reopened += counters->sessions_reopened;
+        sum.sessions_moved += counters->sessions_moved;
         sum.resumes_refused += counters->resumes_refused;
         sum.sessions_refused += counters->sessions_refused;
         sum.streams_refused += counters->streams_refused;
@@ -117,7 +119,8 @@ static void core_log_stopped(const struct core *core)
     LOG(LOG_INFO, "core-stopped", LOG_TEXT("end", core->forced ? "forced" : "clean"),
         LOG_INTEGER("sessions_opened", sum.sessions_opened), LOG_INTEGER("sessions_closed", sum.sessions_closed),
         LOG_INTEGER("sessions_suspended", sum.sessions_suspended),
-        LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("resumes_refused", sum.resumes_refused),
+        LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("sessions_reopened", sum.sessions_reopened),
+        LOG_INTEGER("sessions_moved", sum.sessions_moved), LOG_INTEGER("resumes_refused", sum.resumes_refused),
         LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("streams_refused", sum.streams_refused),
         LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused));
 }

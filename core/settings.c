@@ -130,6 +130,11 @@ static const struct option core_options[] = {
              "plugin:FILE",
      .parts = service_parts, .title = "name", .take = core_take_service, .clear = core_clear_service},
 
+    {.name = "reopen", .kind = OPTION_TEXTS, .value_name = "NAME",
+     .help = "a service whose sessions outlive this core: its handler opens them again, here or at another core, with "
+             "the note that it left", .offset = FIELD(reopened), .count_offset = FIELD(reopened_count),
+     .check = option_check_name},
+
     {.name = "workers", .kind = OPTION_COUNT, .group = "Limits", .value_name = "NUMBER",
      .help = "threads; 0: one for each CPU", .offset = FIELD(workers),
      .minimum = 0, .maximum = LIMIT_WORKERS, .preset = 0},
@@ -191,12 +196,33 @@ const struct option_program core_program = {
 _Static_assert(sizeof core_options / sizeof *core_options <= OPTIONS_MAX, "the reader has room for fewer options");
 _Static_assert(sizeof(enum log_level) == sizeof(int), "choices are stored as int");
 
+/* NULL, or a name of --reopen that is no service's. */
+static const char *core_mark_reopened(struct core_settings *settings)
+{
+    for (size_t i = 0; i < settings->reopened_count; i++) {
+        bool found = false;
+        for (size_t j = 0; j < settings->service_count; j++) {
+            if (strcmp(settings->services[j].name, settings->reopened[i]) == 0) {
+                settings->services[j].reopens = found = true;
+            }
+        }
+        if (!found) {
+            return settings->reopened[i];
+        }
+    }
+    return NULL;
+}
+
 static enum settings_verdict core_finish(struct options *options, struct core_settings *settings,
                                          enum settings_verdict verdict)
 {
     if (verdict == SETTINGS_RUN && settings->trunk_window_bytes <= settings->stream_window_bytes) {
         verdict = options_wrong(options, options_given(options, "stream-window") ? "stream-window" : "trunk-window",
                                 "trunk-window must be larger than stream-window, or one session stops them all");
+    }
+    const char *unknown = verdict == SETTINGS_RUN ? core_mark_reopened(settings) : NULL;
+    if (unknown != NULL) {
+        verdict = options_wrong(options, "reopen", "no service is named %.100s", unknown);
     }
     if (verdict != SETTINGS_RUN) {
         core_settings_dispose(settings);

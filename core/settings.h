@@ -17,6 +17,7 @@ struct core_service_settings {
     char *name;     /* what :authority names */
     char *handler;  /* "echo", "forward", "plugin", or one that the program registered */
     char *argument; /* what follows the handler's name; "" when nothing does */
+    bool reopens;   /* named by --reopen */
 };
 
 struct core_settings {
@@ -24,6 +25,8 @@ struct core_settings {
     size_t listen_count;
     struct core_service_settings *services;
     size_t service_count;
+    char **reopened; /* names of services whose sessions are opened again when their core is lost */
+    size_t reopened_count;
     char **allowed_names; /* trunk certificates must bear one of these; none: any that the CA signed */
     size_t allowed_name_count;
 

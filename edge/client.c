@@ -305,6 +305,9 @@ struct metadata edge_client_metadata(const struct edge_client *client)
     metadata.client = client->peer;
     metadata.session.known = relay->settings->resume_timeout_ms > 0 &&
                              tls_session_number_seal(relay->session_secret, client->number, metadata.session.id);
+    if (client->extra != NULL && client->extra->note != NULL) {
+        metadata.session.note = *client->extra->note;
+    }
     return metadata;
 }
 

@@ -1,8 +1,8 @@
 /*
  * One client connection: TLS towards the client, one stream of a trunk towards the core, bytes between the two.
  * Belongs to the relay, whose slab it lives in; owns its transport, TLS connection and stream. client.c is the life of
- * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_resume.c waits for another
- * trunk, client_extra.c keeps what an idle client has not. One thread.
+ * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_resume.c waits for
+ * another trunk, client_extra.c keeps what an idle client has not. One thread.
  *
  *   state:
  *   EXPECT_HANDSHAKE --> EXPECT_TRUNK <--> EXPECT_ANSWER --> RELAYING --> LINGERING --> CLOSED
@@ -77,6 +77,7 @@ struct edge_client {
     uint8_t due : 1;           /* 110: the relay looks after it at the end of the batch */
     uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
     uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
+    uint8_t reopens : 1;       /* its handler has left a note: another core may open the session again */
     uint8_t tick;              /* 111: of relay->idle, when bytes came or went last */
     uint64_t number;           /* 112: from EXPECT_TRUNK on: the session's id is made of it */
 };
@@ -98,7 +99,9 @@ struct edge_client_extra {
     struct address_compact local; /* the address that it connected to */
     uint32_t encrypted_bytes;     /* of plaintext from the core whose ciphertext the transport has not yet taken:
                                      consumed on the stream when nothing is pending */
+    struct metadata_note *note;   /* of its handler, with the bytes behind it; NULL: none, or an empty one */
     uint64_t suspended_us;        /* when its trunk was lost; 0: it has one */
+    bool moved;                   /* its core goes, and wants it elsewhere */
     uint16_t core;                /* suspended: an index into pool->cores, of the one that has the session */
     uint16_t listener;            /* index into the settings */
     uint8_t attempts;             /* CONNECTs sent */
@@ -127,6 +130,7 @@ struct edge_idle {
 /* Clients whose trunk is lost and whose session is not; one for each relay. They wait in the lists of their cores. */
 struct edge_resumes {
     struct timer deadline; /* when the longest wait is too long */
+    struct timer move;     /* when those whose session may be opened again elsewhere have waited for their core */
 };
 
 /* CONNECTs sent at most, when cores answer that they did not process them. */
@@ -184,7 +188,8 @@ void edge_client_stream_end(void *owner, struct trunk_stream *stream);
 void edge_client_stream_writable(void *owner, struct trunk_stream *stream);
 void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail);
 
-void edge_client_stream_suspended(void *owner, struct trunk_stream *stream);
+void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum error_code reason);
+void edge_client_stream_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note);
 void edge_client_stream_resumed(void *owner, struct trunk_stream *stream);
 
 /* "expect-handshake", ... Static. */

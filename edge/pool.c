@@ -116,17 +116,28 @@ struct uplink *pool_pick(struct pool *pool, const struct uplink *except)
     return best;
 }
 
-struct uplink *pool_pick_core(struct pool *pool, size_t core)
+static struct uplink *pool_pick_of(struct pool *pool, size_t first_core, size_t last_core)
 {
     struct uplink *best = NULL;
     for (size_t i = 0; i < pool->place_count; i++) {
         struct uplink *uplink = pool->places[i].current;
-        if (uplink != NULL && uplink->core == core && uplink_openable(uplink) == ERROR_NONE &&
-            trunk_resumes(uplink->link.trunk) && (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
+        if (uplink != NULL && uplink->core >= first_core && uplink->core <= last_core &&
+            uplink_openable(uplink) == ERROR_NONE && trunk_resumes(uplink->link.trunk) &&
+            (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
             best = uplink;
         }
     }
     return best;
+}
+
+struct uplink *pool_pick_core(struct pool *pool, size_t core)
+{
+    return pool_pick_of(pool, core, core);
+}
+
+struct uplink *pool_pick_resuming(struct pool *pool)
+{
+    return pool_pick_of(pool, 0, pool->core_count - 1);
 }
 
 static void pool_settle_uplink(struct uplink *uplink)

@@ -416,6 +416,10 @@ static const struct option edge_options[] = {
      .help = "a session whose trunk is lost waits for another trunk to the same core for so long; 0: it ends with its "
              "trunk", .offset = FIELD(settings.resume_timeout_ms),
      .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_RESUME_EDGE_MS},
+    {.name = "reopen-after", .kind = OPTION_DURATION, .value_name = "DURATION",
+     .help = "of it, so long for the session's own core; then another one may open it again, if its service reopens",
+     .offset = FIELD(settings.reopen_after_ms),
+     .minimum = 1, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_REOPEN_AFTER_MS},
     {.name = "idle-timeout", .kind = OPTION_DURATION, .value_name = "DURATION",
      .help = "a session without a byte either way for so long is reset; 0: never",
      .offset = FIELD(settings.idle_timeout_ms),

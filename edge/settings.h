@@ -78,6 +78,7 @@ struct edge_settings {
     uint32_t handshake_timeout_ms;
     uint32_t open_timeout_ms;
     uint32_t resume_timeout_ms; /* 0: sessions end with their trunk */
+    uint32_t reopen_after_ms;   /* of it, for the session's own core */
     uint32_t linger_timeout_ms;
     uint32_t idle_timeout_ms;  /* 0: never */
     uint32_t stall_timeout_ms; /* 0: never */
