@@ -3,8 +3,8 @@
  * does not read is stopped by its own window. A session owns its echo only while something is kept. The session's
  * worker.
  *
- * A session that is opened again needs no note: what came from the client and what went to it are the same bytes, so the
- * two counts tell where to go on.
+ * A session that is opened again needs no note: what came from the client and what went to it are the same bytes, so
+ * the two counts tell where to go on.
  */
 #include "handlers.h"
 

@@ -118,10 +118,10 @@ static void every_field_has_an_option(void **state)
     struct reading reading;
     READ(&reading, REQUIRED_ARGUMENTS, "--listen=[::]:0", "--service=web=forward:127.0.0.1:80",
          "--service=local=forward:unix:/run/a=b", "--service=chat=plugin:./chat.so", "--allow-name=edge-1",
-         "--allow-name=edge-2", "--reopen=web", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11", "--trunks-max=12",
-         "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K", "--handshake-timeout=1ms",
-         "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms", "--ping-timeout=3ms", "--log-level=error",
-         "--log-format=json", "--check-config");
+         "--allow-name=edge-2", "--reopen=web", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11",
+         "--trunks-max=12", "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K",
+         "--handshake-timeout=1ms", "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms",
+         "--ping-timeout=3ms", "--log-level=error", "--log-format=json", "--check-config");
     const struct core_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
