@@ -131,6 +131,7 @@ struct edge_idle {
 struct edge_resumes {
     struct timer deadline; /* when the longest wait is too long */
     struct timer move;     /* when those whose session may be opened again elsewhere have waited for their core */
+    bool moves;            /* some may be, and were not asked for yet */
 };
 
 /* CONNECTs sent at most, when cores answer that they did not process them. */

@@ -84,6 +84,7 @@ static void resume_move_due(struct timer *timer)
     struct edge_resumes *resumes = container_of(timer, struct edge_resumes, move);
     struct relay *relay = container_of(resumes, struct relay, resumes);
     if (edge_resumes_waiting(relay)) {
+        resumes->moves = true;
         relay_settle_later(relay);
         scheduler_arm(relay->scheduler, &resumes->move, relay->settings->reopen_after_ms);
     }
@@ -146,6 +147,7 @@ void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum
     edge_client_suspend(client, owner);
     if (client->extra != NULL && reason == ERROR_SHUTDOWN) {
         client->extra->moved = true;
+        edge_client_relay(client)->resumes.moves = true;
     }
 }
 
@@ -251,11 +253,15 @@ static bool resume_there(struct relay *relay, size_t core, unsigned *asked)
 
 void edge_resumes_serve(struct relay *relay)
 {
+    /* The lists are gone through only when there may be somebody to be found, as thousands may wait in vain. */
+    bool moves = relay->resumes.moves && pool_pick_resuming(&relay->pool) != NULL;
     unsigned asked = 0;
     for (size_t i = 0; i < relay->pool.core_count; i++) {
-        if (!resume_there(relay, i, &asked) || !resume_elsewhere(relay, &relay->pool.cores[i].suspended, &asked)) {
+        if (!resume_there(relay, i, &asked) ||
+            (moves && !resume_elsewhere(relay, &relay->pool.cores[i].suspended, &asked))) {
             scheduler_defer(relay->scheduler, &relay->settle);
             return;
         }
     }
+    relay->resumes.moves = relay->resumes.moves && !moves;
 }
