@@ -191,7 +191,8 @@ enum error_code file_reader_new(struct file_reader **reader, const char *const *
 
 static int reader_give_up(struct file_reader *reader)
 {
-    int reason = errno;
+    /* A process that dies with a request unread resets the stream instead of ending it. */
+    int reason = errno == ECONNRESET ? EPIPE : errno;
 
     close(reader->fd);
     reader->fd = -1;
