@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "mux/log.h"
 #include "mux/sandbox_internal.h"
 
 #define FS_ACCESS_V1       0x1fffU    /* EXECUTE to MAKE_SYM */
@@ -59,7 +60,6 @@ static struct ruleset ruleset_for(const struct sandbox_plan *plan, int version)
     return ruleset;
 }
 
-/* A path that is not there is not open to anybody; it may come later, but then it stays shut. */
 static bool allow_path(int set, const struct ruleset *ruleset, const char *path, uint64_t access)
 {
     struct stat status;
@@ -78,6 +78,15 @@ static bool allow_path(int set, const struct ruleset *ruleset, const char *path,
     }
     close(fd);
     return allowed;
+}
+
+/* What is not there now stays shut, also when it comes: the operator has to know. */
+static bool allow_given(int set, const struct ruleset *ruleset, const char *path, uint64_t access)
+{
+    if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) != 0) {
+        LOG(LOG_WARNING, "sandbox-path-missing", LOG_TEXT("path", path), LOG_TEXT("text", strerror(errno)));
+    }
+    return allow_path(set, ruleset, path, access);
 }
 
 static bool allow_directory_of(int set, const struct ruleset *ruleset, const char *path)
@@ -110,10 +119,10 @@ static bool allow_all(int set, const struct ruleset *ruleset, const struct sandb
     bool allowed = true;
 
     for (size_t i = 0; i < plan->read_path_count && allowed; i++) {
-        allowed = allow_path(set, ruleset, plan->read_paths[i], FS_ACCESS_READ);
+        allowed = allow_given(set, ruleset, plan->read_paths[i], FS_ACCESS_READ);
     }
     for (size_t i = 0; i < plan->write_path_count && allowed; i++) {
-        allowed = allow_path(set, ruleset, plan->write_paths[i], FS_ACCESS_WRITE);
+        allowed = allow_given(set, ruleset, plan->write_paths[i], FS_ACCESS_WRITE);
     }
     for (size_t i = 0; i < plan->file_count && allowed; i++) {
         allowed = allow_file(set, ruleset, plan->files[i]);

@@ -58,8 +58,8 @@ def gone(pid):
 def attempts():
     """The handler that tries things."""
     plugin = run_directory() / "attempts.so"
-    run(tool("gcc"), "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-I", SOURCE / "core",
-        *sanitized().split(), "-o", plugin, HERE / "attempts.c")
+    run(tool("gcc"), "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
+        "-I", SOURCE / "core", *sanitized().split(), "-o", plugin, HERE / "attempts.c")
     return plugin
 
 
@@ -403,7 +403,10 @@ class SandboxTest(ConfinedCase):
         for directory in (readable, writable):
             directory.mkdir()
             (directory / "file").write_text("text")
-        client = self.attempting("--sandbox-read", readable, "--sandbox-write", writable)
+        client = self.attempting("--sandbox-read", readable, "--sandbox-write", writable, "--sandbox-read",
+                                 self.directory / "missing")
+        line, = self.relay_core.find("sandbox-path-missing")
+        self.assertEqual((line["path"], line["text"]), (str(self.directory / "missing"), "No such file or directory"))
         self.assertEqual(self.ask(client, f"read {readable}/file"), "ok")
         self.assertEqual(self.ask(client, f"write {readable}/file"), "EACCES")
         self.assertEqual(self.ask(client, f"write {writable}/fresh"), "ok")

@@ -397,8 +397,8 @@ static int reads_a_process_group_and_no_file(void)
 
 static void a_call_that_is_named_is_allowed_whatever_the_tables_say(void **state)
 {
-    static const char *const calls[] = {"getpgrp", "openat", "ptrace"};
-    const struct sandbox_plan plan = {.role = SANDBOX_CORE, .calls = calls, .call_count = 3};
+    static const char *const calls[] = {"getpgrp", "openat", "ptrace", "getpgrp", "connect", "socketcall"};
+    const struct sandbox_plan plan = {.role = SANDBOX_CORE, .calls = calls, .call_count = 6};
 
     (void)state;
     succeeds(&plan, reads_a_process_group_and_no_file); /* Landlock stays */
