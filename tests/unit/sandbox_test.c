@@ -215,6 +215,13 @@ static int opens_a_datagram_socket(void)
     return socket(AF_INET, SOCK_DGRAM, 0) < 0;
 }
 
+static int receives_files(void)
+{
+    struct msghdr message = {.msg_iov = NULL};
+
+    return recvmsg(0, &message, 0) < 0 ? 0 : 1; /* of no socket */
+}
+
 static int reads_a_process_group(void)
 {
     return getpgrp() < 0;
@@ -246,11 +253,13 @@ static void what_nobody_needs_ends_the_process_and_is_told(void **state)
     }
 }
 
-static void handlers_may_speak_udp_and_edges_may_not(void **state)
+static void handlers_may_speak_udp_and_receive_files_and_edges_may_not(void **state)
 {
     (void)state;
     succeeds(&(const struct sandbox_plan){.role = SANDBOX_CORE}, opens_a_datagram_socket);
     is_fatal(&(const struct sandbox_plan){.role = SANDBOX_EDGE}, opens_a_datagram_socket, "socket");
+    succeeds(&(const struct sandbox_plan){.role = SANDBOX_CORE}, receives_files);
+    is_fatal(&(const struct sandbox_plan){.role = SANDBOX_EDGE}, receives_files, "other");
 }
 
 static void the_report_is_json_where_the_log_is(void **state)
@@ -513,7 +522,7 @@ int main(void)
         cmocka_unit_test(programs_do_their_work),
         cmocka_unit_test(no_core_file_gets_at_keys),
         cmocka_unit_test(what_nobody_needs_ends_the_process_and_is_told),
-        cmocka_unit_test(handlers_may_speak_udp_and_edges_may_not),
+        cmocka_unit_test(handlers_may_speak_udp_and_receive_files_and_edges_may_not),
         cmocka_unit_test(the_report_is_json_where_the_log_is),
         cmocka_unit_test(threads_that_run_already_are_confined_too),
         cmocka_unit_test(files_cannot_be_opened),
