@@ -244,7 +244,8 @@ static int add_refusal(scmp_filter_ctx filter, uint32_t action, int call)
     if (call != SCMP_SYS(newfstatat) || action != SCMP_ACT_ERRNO(EPERM)) {
         return seccomp_rule_add(filter, action, call, 0);
     }
-    return seccomp_rule_add(filter, action, call, 1, SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0));
+    const struct scmp_arg_cmp named = {3, SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0};
+    return seccomp_rule_add_array(filter, action, call, 1, &named);
 }
 
 static int add_groups(scmp_filter_ctx filter, const struct sandbox_plan *plan)
@@ -282,8 +283,8 @@ static int add_rules(scmp_filter_ctx filter, const struct sandbox_plan *plan)
     }
     /* abort() and the end after a report; known only now. The reader's signals are its own, too. */
     if (result == 0 && !call_is_named(plan, SCMP_SYS(tgkill))) {
-        result =
-            seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+        const struct scmp_arg_cmp own = {0, SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0};
+        result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &own);
     }
     return result;
 }
