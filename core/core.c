@@ -217,6 +217,49 @@ static int core_start_failed(const char *what, enum error_code error)
     return PROCESS_EXIT_FAILURE;
 }
 
+/* The first thing that a start does: it forks, and plugins may bring threads. */
+static int core_prepare_confinement(struct core *core)
+{
+    const struct core_settings *settings = &core->settings;
+    const char *files[] = {settings->certificate, settings->key, settings->client_ca};
+    const struct confinement_settings confinement = {.user = settings->user,
+                                                     .mode = settings->sandbox,
+                                                     .files = files,
+                                                     .file_count = sizeof(files) / sizeof(*files),
+                                                     .check_only = settings->check_only};
+    struct option_fault fault;
+    enum error_code error = confinement_init(&core->confinement, &confinement, &fault);
+
+    if (error == ERROR_NONE) {
+        return PROCESS_EXIT_OK;
+    }
+    core_complain("%s", fault.text);
+    return error == ERROR_CONFIGURATION ? PROCESS_EXIT_USAGE : PROCESS_EXIT_FAILURE;
+}
+
+/* From here on the core serves sessions, and handlers may do what they were given leave to. */
+static int core_confine(struct core *core)
+{
+    const struct core_settings *settings = &core->settings;
+    const struct sandbox_plan plan = {
+        .role = SANDBOX_CORE,
+        .calls = (const char *const *)settings->sandbox_calls,
+        .call_count = settings->sandbox_call_count,
+        .read_paths = (const char *const *)settings->sandbox_reads,
+        .read_path_count = settings->sandbox_read_count,
+        .write_paths = (const char *const *)settings->sandbox_writes,
+        .write_path_count = settings->sandbox_write_count,
+        .abstract_sockets_used = process_notify_is_abstract(),
+    };
+    struct option_fault fault;
+
+    if (confinement_enter(&core->confinement, &plan, &fault) == ERROR_NONE) {
+        return PROCESS_EXIT_OK;
+    }
+    core_complain("%s", fault.text);
+    return PROCESS_EXIT_FAILURE;
+}
+
 /* Everything that can be wrong with what the operator gave, before anything is opened. */
 static int core_load(struct core *core, const trunkline_handler *const *handlers, size_t handler_count)
 {
@@ -308,6 +351,9 @@ static int core_start(struct core *core)
     enum error_code error;
 
     if (code == PROCESS_EXIT_OK) {
+        code = core_confine(core); /* before the workers' threads, which inherit it */
+    }
+    if (code == PROCESS_EXIT_OK) {
         code = core_start_threads(core);
     }
     if (code != PROCESS_EXIT_OK) {
@@ -332,6 +378,7 @@ static void core_dispose(struct core *core)
     if (core->loop != NULL) {
         loop_free(&core->loop);
     }
+    confinement_dispose(&core->confinement);
     memory_free(core->threads);
     tls_context_unref(&core->context);
     core_services_dispose(&core->services);
@@ -356,6 +403,9 @@ int core_run(const struct core_settings *settings, const trunkline_handler *cons
     struct core core = {.settings = *settings};
     int code = core_open(&core);
 
+    if (code == PROCESS_EXIT_OK) {
+        code = core_prepare_confinement(&core);
+    }
     if (code == PROCESS_EXIT_OK) {
         code = core_load(&core, handlers, handler_count);
     }

@@ -9,6 +9,7 @@
 #include "mux/config.h"
 #include "mux/limits.h"
 #include "mux/memory.h"
+#include "mux/privilege.h"
 
 #define DURATION_MAX_MS 86400000U /* a day */
 #define WINDOW_MAX      2147483647U
@@ -16,6 +17,7 @@
 static const char *const service_parts[] = {"name", "handler", "argument", NULL};
 static const char *const log_level_choices[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_format_choices[] = {"text", "json", NULL};
+static const char *const sandbox_choices[] = {"off", "on", "require", NULL};
 
 static bool core_check_service(const struct core_settings *core, const char *name, const char *handler,
                                struct option_fault *fault)
@@ -167,6 +169,23 @@ static const struct option core_options[] = {
      .help = "after SIGTERM, sessions may end by themselves for so long", .offset = FIELD(drain_timeout_ms),
      .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_DRAIN_MS},
 
+    {.name = "user", .kind = OPTION_TEXT, .group = "Privileges", .value_name = "NAME[:GROUP]",
+     .help = "whom to become once listeners are bound and secrets read; only root can",
+     .offset = FIELD(user), .check = privilege_check_text},
+    {.name = "sandbox", .kind = OPTION_CHOICE, .value_name = "MODE",
+     .help = "whether the kernel is told to forbid what is not needed from then on, as far as it can (on) or in full "
+             "(require): off, on or require",
+     .offset = FIELD(sandbox), .choices = sandbox_choices, .preset = SANDBOX_ON},
+    {.name = "sandbox-allow", .kind = OPTION_TEXTS, .value_name = "CALL",
+     .help = "a system call that handlers need besides those that the core itself does, by name",
+     .offset = FIELD(sandbox_calls), .count_offset = FIELD(sandbox_call_count), .check = sandbox_check_call},
+    {.name = "sandbox-read", .kind = OPTION_TEXTS, .value_name = "PATH",
+     .help = "a file, or a directory with all below, that handlers read",
+     .offset = FIELD(sandbox_reads), .count_offset = FIELD(sandbox_read_count), .check = sandbox_check_path},
+    {.name = "sandbox-write", .kind = OPTION_TEXTS, .value_name = "PATH",
+     .help = "the same for files that handlers also write, make and remove",
+     .offset = FIELD(sandbox_writes), .count_offset = FIELD(sandbox_write_count), .check = sandbox_check_path},
+
     {.name = "config", .kind = OPTION_CONFIG, .group = "General", .value_name = "FILE",
      .help = "read options from FILE first"},
     {.name = "check-config", .kind = OPTION_FLAG, .help = "check options, certificates and keys, and exit",
@@ -194,7 +213,8 @@ const struct option_program core_program = {
 };
 
 _Static_assert(sizeof core_options / sizeof *core_options <= OPTIONS_MAX, "the reader has room for fewer options");
-_Static_assert(sizeof(enum log_level) == sizeof(int), "choices are stored as int");
+_Static_assert(sizeof(enum log_level) == sizeof(int) && sizeof(enum sandbox_mode) == sizeof(int),
+               "choices are stored as int");
 
 /* NULL, or a name of --reopen that is no service's. */
 static const char *core_mark_reopened(struct core_settings *settings)

@@ -12,6 +12,7 @@
 
 #include "mux/log.h"
 #include "mux/options.h"
+#include "mux/sandbox.h"
 
 struct core_service_settings {
     char *name;     /* what :authority names */
@@ -47,6 +48,15 @@ struct core_settings {
     uint32_t drain_timeout_ms;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;
+
+    char *user; /* NULL: stay who we are */
+    enum sandbox_mode sandbox;
+    char **sandbox_calls; /* what handlers need: system calls by name ... */
+    size_t sandbox_call_count;
+    char **sandbox_reads; /* ... and files or directories */
+    size_t sandbox_read_count;
+    char **sandbox_writes;
+    size_t sandbox_write_count;
 
     enum log_level log_level;
     enum log_format log_format;

@@ -12,6 +12,7 @@
 
 #include "mux/log.h"
 #include "mux/options.h"
+#include "mux/sandbox.h"
 #include "mux/tls.h"
 
 struct edge_listen_settings {
@@ -88,6 +89,9 @@ struct edge_settings {
     uint32_t ping_timeout_ms;
     uint32_t reconnect_min_ms;
     uint32_t reconnect_max_ms;
+
+    char *user; /* NULL: stay who we are */
+    enum sandbox_mode sandbox;
 
     enum log_level log_level;
     enum log_format log_format;

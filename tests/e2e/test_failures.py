@@ -12,6 +12,8 @@ from harness import EXIT_FORCED, Case, Client, client_context, join_address, pat
 class KillTest(Case):
     """kill -9."""
 
+    observed = True
+
     def test_clients_are_cut_at_once_when_the_core_dies_and_new_ones_are_served_when_it_is_back(self):
         core = self.core()
         edge = self.edge(core, "--open-timeout", "10s", "--resume-timeout", "0")

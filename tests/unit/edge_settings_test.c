@@ -118,6 +118,8 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_int_equal(settings->reconnect_min_ms, TIMEOUT_RECONNECT_MIN_MS);
     assert_int_equal(settings->reconnect_max_ms, TIMEOUT_RECONNECT_MAX_MS);
     assert_int_equal(settings->log_level, LOG_INFO);
+    assert_null(settings->user);
+    assert_int_equal(settings->sandbox, SANDBOX_ON);
     assert_int_equal(settings->log_format, LOG_FORMAT_TEXT);
     assert_false(settings->check_only);
     edge_settings_dispose(&reading.settings);
@@ -139,7 +141,7 @@ static void every_field_has_an_option(void **state)
          "--trunk-opens-max=13", "--stream-window=32K", "--trunk-window=1M", "--handshake-timeout=1ms",
          "--open-timeout=2ms", "--linger-timeout=3ms", "--drain-timeout=4ms", "--ping-interval=5ms",
          "--ping-timeout=6ms", "--reconnect-min=7ms", "--reconnect-max=8ms", "--log-level=debug", "--log-format=json",
-         "--check-config");
+         "--user=nobody", "--sandbox=off", "--check-config");
     const struct edge_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
@@ -199,6 +201,8 @@ static void every_field_has_an_option(void **state)
                                  7,  8, 21, 22, 23, 24, 25,    26,      27, 28, 29, 30, 31, 32};
     assert_memory_equal(numbers, expected, sizeof expected);
     assert_int_equal(settings->log_level, LOG_DEBUG);
+    assert_string_equal(settings->user, "nobody");
+    assert_int_equal(settings->sandbox, SANDBOX_OFF);
     assert_int_equal(settings->log_format, LOG_FORMAT_JSON);
     assert_true(settings->check_only);
     edge_settings_dispose(&reading.settings);
