@@ -346,7 +346,7 @@ class SandboxTest(ConfinedCase):
     def attempting(self, *options):
         """A client of a handler that tries what it is told."""
         self.relay_core = self.core(*options, services=(f"try=plugin:{attempts()}",))
-        self.relay_edge = self.edge(self.relay_core, service="try")
+        self.relay_edge = self.edge(self.relay_core, "--resume-timeout", "0", service="try")
         return self.client(self.relay_edge)
 
     @needs_sandbox
