@@ -100,10 +100,12 @@ static void core_on_thread_stopped(void *owner, struct core_thread *thread)
 static void core_log_stopped(const struct core *core)
 {
     struct core_counters sum = {0};
+    int64_t held_bytes = chain_held_bytes();
 
     for (uint32_t i = 0; i < core->thread_count; i++) {
         const struct core_counters *counters = &core->threads[i].worker.counters;
 
+        held_bytes += core->threads[i].held_bytes;
         sum.trunks_up += counters->trunks_up;
         sum.trunks_refused += counters->trunks_refused;
         sum.sessions_opened += counters->sessions_opened;
@@ -114,7 +116,9 @@ static void core_log_stopped(const struct core *core)
     LOG(LOG_INFO, "core-stopped", LOG_TEXT("end", core->forced ? "forced" : "clean"),
         LOG_INTEGER("sessions_opened", sum.sessions_opened), LOG_INTEGER("sessions_closed", sum.sessions_closed),
         LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("streams_refused", sum.streams_refused),
-        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused));
+        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused),
+        LOG_INTEGER("sessions_left", atomic_load(&core->totals.sessions)),
+        LOG_INTEGER("trunks_left", atomic_load(&core->totals.trunks)), LOG_INTEGER("buffered_left", held_bytes));
 }
 
 /* ------------------------------------------------------------------------------------------------ credentials */

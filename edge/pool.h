@@ -51,6 +51,9 @@ void pool_dispose(struct pool *pool);
  * other. NULL when there is none at all. */
 struct uplink *pool_pick(struct pool *pool, const struct uplink *except);
 
+/* Streams on all trunks now. */
+size_t pool_streams(const struct pool *pool);
+
 /* Closes draining trunks that carry no stream any more. Not from within a trunk's event. */
 void pool_settle(struct pool *pool);
 

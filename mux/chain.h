@@ -48,4 +48,8 @@ size_t chain_copy(const struct chain *chain, size_t offset, void *into, size_t l
 /* Drops the first `length` bytes; there must be that many. */
 void chain_consume(struct chain *chain, size_t length);
 
+/* Bytes of the chunks that the calling thread has made, less those that it has freed: negative when it frees what
+ * others made. The sum over all threads is what all chains of the process hold. */
+int64_t chain_held_bytes(void);
+
 #endif
