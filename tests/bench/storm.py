@@ -10,14 +10,16 @@ long until all are back?
   --seconds N      of the quiet time that the storm is compared with (default 10)
   --rounds N       quiet times and storms in turn (default 3)
   --rate N         clients opened per second before (default 1500)
-  --workers N      threads of the edge (default 2)
+  --workers N      threads of the edge, each with a CPU of its own (default: half of the CPUs)
   --handshakes N   --handshakes-per-second of the edge (default 0, any number)
   --json FILE      figures for machines
   --markdown FILE  what is printed, as Markdown
 
-Edge, core and all clients share the machine. In a network the clients would have CPUs of their own, so whoever is not
-measured gives way: the established clients' generator and the core have the usual priority, the edge is 4 and the
-generator of the storm 10 steps nicer, as in scripts/bench scale. Latency is taken by the established clients' generator, from the
+Edge, core and all clients share the machine. In a network each would have CPUs of its own, so here the edge has some for
+itself, and the core and the generators have the others; there whoever is not measured gives way: the generator of the storm
+runs when nobody else wants to (SCHED_IDLE). Without that a message waits several times for a CPU that another program will
+give up some milliseconds later, and that is what would be measured. As root the measured programs go ten steps of niceness
+before whatever else runs on the machine; what others take of the CPUs is told. Latency is taken by the established clients' generator, from the
 intended time of each message until its echo is complete; what the generator itself was late is told as its lag. A first
 storm, which is not counted, tells how long one lasts; in the others the established clients send for just so long, so
 that their percentiles hold nothing but the storm. Medians of the rounds are compared.
@@ -28,13 +30,15 @@ wrong; each of the others is served again, or was refused, which both sides coun
 
 import json
 import math
+import os
 import statistics
 import sys
+import time
 
 import common
 
-EDGE_NICE = 4
-STORM_NICE = 10
+FIRST_NICE = -10 if os.geteuid() == 0 else 0
+STRANGERS_MAX = 0.1     # of the CPUs, used by others than this benchmark: more may spoil the figures
 RATIO_MAX = 3.0
 PILOT_SECONDS = 30      # of the first storm's traffic
 BACK_SECONDS = 60       # for a client to be served again
@@ -45,9 +49,28 @@ QUANTILES = ("p50", "p90", "p99", "p99_9", "max")
 
 
 def arguments(words):
-    options = {"established": 9000, "others": 9000, "messages": 1000, "seconds": 10, "rounds": 3, "rate": 1500, "workers": 2,
+    options = {"established": 9000, "others": 9000, "messages": 1000, "seconds": 10, "rounds": 3, "rate": 1500, "workers": None,
                "handshakes": 0, "json": None, "markdown": None}
     return common.read_options(__doc__, options, words, {"handshakes": lambda name, text: common.number(name, text, 0)})
+
+
+def divide_cpus(workers):
+    """(the edge's, all others'), as taskset takes them. On a machine with one CPU both have it."""
+    cpus = sorted(os.sched_getaffinity(0))
+    own = min(workers or max(1, len(cpus) // 2), max(1, len(cpus) - 1))
+    rest = cpus[own:] or cpus
+    return [",".join(str(cpu) for cpu in part) for part in (cpus[:own], rest)]
+
+
+def on_cpus(cpus):
+    """The beginning of a command that is to run there."""
+    return ["taskset", "-c", cpus]
+
+
+def cpus_used():
+    """CPU seconds of the whole machine since it started: user, nice, system, interrupts and what was stolen."""
+    words = open("/proc/stat", encoding="ascii").readline().split()[1:9]
+    return sum(int(word) for place, word in enumerate(words) if place not in (3, 4)) / os.sysconf("SC_CLK_TCK")
 
 
 class Storms:
@@ -57,25 +80,29 @@ class Storms:
         need = options["established"] + options["others"]
         if need > bench.files - common.FILES_SPARE:
             raise common.Failure(f"{need} clients of one edge need more than the {bench.files} open files of a process")
-        self.core, address = bench.core("--workers", "2")
+        edge_cpus, self.cpus = divide_cpus(options["workers"])
+        options["workers"] = options["workers"] or len(edge_cpus.split(","))
+        before = common.at_nice(FIRST_NICE)
+        self.core, address = bench.core("--workers", "2", before=[*before, *on_cpus(self.cpus)])
         self.edge, self.address = bench.edge(
             address, "--workers", options["workers"], "--trunks", "2", "--handshakes-per-second", options["handshakes"],
-            "--handshake-timeout", f"{BACK_SECONDS}s", "--log-level", "info", nice=EDGE_NICE)
+            "--handshake-timeout", f"{BACK_SECONDS}s", "--log-level", "info",
+            before=[*before, *on_cpus(edge_cpus)])
 
-    def load(self, name, clients, source, *more, nice=0):
+    def load(self, name, clients, source, *more, before):
         return common.Load(self.bench, name, self.address, "--clients", clients, "--rate", self.options["rate"],
-                           "--source-addresses", source, "--timeout", BACK_SECONDS, *more, nice=nice)
+                           "--source-addresses", source, "--timeout", BACK_SECONDS, *more, before=[*before, *on_cpus(self.cpus)])
 
     def established(self, name, seconds):
         load = self.load(name, self.options["established"], ESTABLISHED_FROM, "--random", "--messages-per-second",
-                         self.options["messages"], "--duration", f"{seconds:.2f}")
+                         self.options["messages"], "--duration", f"{seconds:.2f}", before=common.at_nice(FIRST_NICE))
         load.wait_ready()
         return load
 
     def others(self, name):
         # One message each second, so that there is traffic at all: the storm is part of it.
         load = self.load(name, self.options["others"], OTHERS_FROM, "--storm", "100", "--messages-per-second", "1",
-                         "--duration", "1", nice=STORM_NICE)
+                         "--duration", "1", before=["chrt", "--idle", "0"])
         load.wait_ready()
         return load
 
@@ -89,13 +116,17 @@ class Storms:
 
     def storm(self, name, others, seconds):
         load = self.established(name, seconds)
+        begun, all_before = time.monotonic(), cpus_used()
         before = self.edge.cpu_seconds(), self.core.cpu_seconds()
+        own_before = load.cpu_seconds() + others.cpu_seconds()
         load.go()
         others.go()
         back = others.finish(allowed=(0, 1, 4))
         figures = load.finish(allowed=(0, 1, 4))
         figures["edge_cpu"] = self.edge.cpu_seconds() - before[0]
         figures["core_cpu"] = self.core.cpu_seconds() - before[1]
+        own = figures["edge_cpu"] + figures["core_cpu"] + figures["cpu_seconds"] + back["cpu_seconds"] - own_before
+        figures["strangers"] = (cpus_used() - all_before - own) / (time.monotonic() - begun) / os.cpu_count()
         return figures, back
 
     def round(self, name, seconds):
@@ -139,6 +170,9 @@ def report(rounds, totals):
     common.table(["the others are back", *(f"{percent} %" for percent in PERCENTS), "CPU of the edge s", "of the core s"], [
         ["seconds", *(f"{middle(rounds, 'back', 'storm', 'back_microseconds', percent) / 1e6:.2f}" for percent in PERCENTS),
          f"{middle(rounds, 'storm', 'edge_cpu'):.1f}", f"{middle(rounds, 'storm', 'core_cpu'):.1f}"]])
+    strangers = max(one["storm"]["strangers"] for one in rounds)
+    common.tell(f"other programs took at most {max(0, strangers) * 100:.0f} % of the CPUs in a storm"
+                f"{': the latencies may say more of those' if strangers > STRANGERS_MAX else ''}")
     dropped = sum(one["back"]["storm"]["dropped"] for one in rounds)
     returned = sum(one["back"]["storm"]["returned"] for one in rounds)
     refused = sum(one["back"]["failed"] for one in rounds)
