@@ -37,10 +37,12 @@ static struct socket_transport *thread_socket(struct core_downlink *downlink)
     return (struct socket_transport *)(void *)&downlink->transport;
 }
 
+static const struct transport_binding downlink_binding = {&socket_transport_ops, core_downlink_ready};
+
 /* Opens the socket in the downlink's slot; on an error the downlink is gone. */
 static enum error_code thread_open_socket(struct core_thread *thread, struct core_downlink *downlink, int fd)
 {
-    enum error_code error = socket_transport_open(thread_socket(downlink), thread->loop, fd, core_downlink_ready);
+    enum error_code error = socket_transport_open(thread_socket(downlink), thread->loop, fd, &downlink_binding);
 
     if (error != ERROR_NONE) {
         core_downlink_discard(downlink, error);

@@ -59,28 +59,28 @@ enum edge_client_half {
 };
 
 /*
- * 120 bytes, and every one is paid for by every idle client; docs/SIZING.md has the whole budget. Beside it an idle
+ * 112 bytes, and every one is paid for by every idle client; docs/SIZING.md has the whole budget. Beside it an idle
  * client has its TLS state (96 bytes with TLS 1.3 and AES-128-GCM or ChaCha20-Poly1305, mux/record.h) and nghttp2's
  * object for the stream.
  */
 struct edge_client {
-    union transport_slot slot;       /*   0: 24, to the client */
-    struct tls_session tls;          /*  24: 8 */
-    struct trunk_stream stream;      /*  32: 48, attached from EXPECT_ANSWER on, until both directions have ended */
-    struct edge_client_extra *extra; /*  80: NULL when idle */
-    struct metadata_shared *origin;  /*  88: service, name, protocol: shared with its like; NULL during the handshake */
-    struct address_compact peer;     /*  96: 20 */
-    uint8_t state : 4;               /* 116: enum edge_client_state; changed by edge_client_move only */
+    union transport_slot slot;       /*   0: 16, to the client */
+    struct tls_session tls;          /*  16: 8 */
+    struct trunk_stream stream;      /*  24: 48, attached from EXPECT_ANSWER on, until both directions have ended */
+    struct edge_client_extra *extra; /*  72: NULL when idle */
+    struct metadata_shared *origin;  /*  80: service, name, protocol: shared with its like; NULL during the handshake */
+    struct address_compact peer;     /*  88: 20 */
+    uint8_t state : 4;               /* 108: enum edge_client_state; changed by edge_client_move only */
     uint8_t input_half : 2;          /*      enum edge_client_half */
     uint8_t output_half : 2;
-    uint8_t failure;           /* 117: enum error_code met within a TLS event, handled after it */
-    uint8_t due : 1;           /* 118: the relay looks after it at the end of the batch */
+    uint8_t failure;           /* 109: enum error_code met within a TLS event, handled after it */
+    uint8_t due : 1;           /* 110: the relay looks after it at the end of the batch */
     uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
     uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
-    uint8_t tick;              /* 119: of relay->idle, when bytes came or went last */
+    uint8_t tick;              /* 111: of relay->idle, when bytes came or went last */
 };
 
-_Static_assert(sizeof(struct edge_client) == 120, "the budget of docs/SIZING.md");
+_Static_assert(sizeof(struct edge_client) == 112, "the budget of docs/SIZING.md");
 
 /* What a client has only while it opens or lingers, or while bytes wait: see edge_client_extra_settle. */
 struct edge_client_extra {

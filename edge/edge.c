@@ -309,7 +309,7 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
             error = socket_local_address(fd, bound);
         }
         if (error == ERROR_NONE) {
-            socket_keep_alive(fd, TIMEOUT_CLIENT_IDLE_S, TIMEOUT_CLIENT_PROBE_S);
+            socket_keep_alive(fd, edge->settings.keepalive_ms);
             error = edge_worker_listen(edge->workers[i], listener, fd);
         } else if (fd >= 0) {
             (void)close(fd);

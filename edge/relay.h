@@ -44,10 +44,9 @@ enum relay_state {
 
 /* What the engine asks of the one who drives it. */
 struct relay_ops {
-    /* Opens a transport to core number `core` (an index into the settings) in `slot`; its events go to `ready`. Errors
-     * as socket_connect; the attempt is repeated later. */
-    enum error_code (*dial)(void *owner, size_t core, union transport_slot *slot,
-                            void (*ready)(struct transport *transport, unsigned events));
+    /* Opens a transport to core number `core` (an index into the settings) in `slot`, with uplink_ready as its `ready`.
+     * Errors as socket_connect; the attempt is repeated later. */
+    enum error_code (*dial)(void *owner, size_t core, union transport_slot *slot);
 
     /* The relay is STOPPED: relay_dispose may be called, but not from within. */
     void (*stopped)(void *owner);

@@ -420,6 +420,10 @@ static const struct option edge_options[] = {
      .help = "a client that takes no byte of what waits for it for so long is reset; 0: never",
      .offset = FIELD(settings.stall_timeout_ms),
      .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_STALL_MS},
+    {.name = "keepalive", .kind = OPTION_DURATION, .value_name = "DURATION",
+     .help = "a client that is silent for so long is probed by TCP, and after four lost probes more, a quarter of it "
+             "apart, reset; 0: never", .offset = FIELD(settings.keepalive_ms),
+     .minimum = 0, .maximum = KEEPALIVE_MAX_MS, .preset = KEEPALIVE_CLIENT_MS},
     {.name = "linger-timeout", .kind = OPTION_DURATION, .value_name = "DURATION",
      .help = "wait for a client's FIN after both directions have ended", .offset = FIELD(settings.linger_timeout_ms),
      .minimum = 1, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_LINGER_MS},

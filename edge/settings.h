@@ -80,6 +80,7 @@ struct edge_settings {
     uint32_t linger_timeout_ms;
     uint32_t idle_timeout_ms;  /* 0: never */
     uint32_t stall_timeout_ms; /* 0: never */
+    uint32_t keepalive_ms;     /* until the first probe; 0: none are sent */
     uint32_t drain_timeout_ms;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;

@@ -210,7 +210,7 @@ static const struct link_events link_events = {
     .closed = uplink_link_closed,
 };
 
-static void uplink_ready(struct transport *transport, unsigned events)
+void uplink_ready(struct transport *transport, unsigned events)
 {
     struct uplink *uplink = container_of(transport, struct uplink, slot);
     link_ready(&uplink->link, events);
@@ -229,7 +229,7 @@ static enum error_code uplink_dial_now(struct uplink *uplink)
     if (error != ERROR_NONE) {
         return error;
     }
-    error = relay->ops->dial(relay->owner, uplink->core, &uplink->slot, uplink_ready);
+    error = relay->ops->dial(relay->owner, uplink->core, &uplink->slot);
     if (error != ERROR_NONE) {
         link_dispose(&uplink->link);
         return error;

@@ -65,6 +65,9 @@ void uplink_free(struct uplink **uplink);
 /* Dials at once, or after a wait when `failures` is not 0. Only when IDLE. */
 void uplink_start(struct uplink *uplink);
 
+/* The transport's `ready`: the transport must be the slot of an uplink. */
+void uplink_ready(struct transport *transport, unsigned events);
+
 /* ERROR_NONE when a stream can be opened on it now, otherwise why not. */
 enum error_code uplink_openable(const struct uplink *uplink);
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "edge/client.h"
+#include "edge/uplink.h"
 #include "mux/chain.h"
 #include "mux/clock.h"
 #include "mux/limits.h"
@@ -49,11 +50,15 @@ static void edge_worker_ignore(struct transport *transport, unsigned events)
     (void)events;
 }
 
+static const struct transport_binding client_binding = {&socket_transport_ops, edge_client_ready};
+static const struct transport_binding uplink_binding = {&socket_transport_ops, uplink_ready};
+static const struct transport_binding turned_away_binding = {&socket_transport_ops, edge_worker_ignore};
+
 /* A client that cannot be taken: it is told at once, with RST, so that neither side keeps anything. */
 static void edge_worker_turn_away(struct edge_worker *worker, int fd)
 {
     struct socket_transport socket;
-    if (socket_transport_open(&socket, worker->loop, fd, edge_worker_ignore) == ERROR_NONE) {
+    if (socket_transport_open(&socket, worker->loop, fd, &turned_away_binding) == ERROR_NONE) {
         transport_close(&socket.transport, TRANSPORT_CLOSE_RESET);
     }
 }
@@ -74,19 +79,18 @@ static void edge_worker_accept(void *owner, int fd, const struct address *peer)
     }
     trim_note(&worker->trim);
     struct socket_transport *socket = (struct socket_transport *)(void *)&client->slot;
-    if (socket_transport_open(socket, worker->loop, fd, edge_client_ready) != ERROR_NONE) {
+    if (socket_transport_open(socket, worker->loop, fd, &client_binding) != ERROR_NONE) {
         edge_client_abandon(client);
         return;
     }
     edge_client_start(client);
 }
 
-static enum error_code edge_worker_dial(void *owner, size_t core, union transport_slot *slot,
-                                        void (*ready)(struct transport *transport, unsigned events))
+static enum error_code edge_worker_dial(void *owner, size_t core, union transport_slot *slot)
 {
     struct edge_worker *worker = owner;
     struct socket_transport *socket = (struct socket_transport *)(void *)slot;
-    enum error_code error = socket_connect(socket, worker->loop, NULL, &worker->settings.cores[core], ready);
+    enum error_code error = socket_connect(socket, worker->loop, NULL, &worker->settings.cores[core], &uplink_binding);
     if (error == ERROR_NONE) {
         socket_tune_trunk(socket, TIMEOUT_TRUNK_USER_MS, LIMIT_TRUNK_BACKLOG_BYTES);
     }

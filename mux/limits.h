@@ -21,13 +21,13 @@
 /* Edge. */
 #define LIMIT_TRUNKS_PER_WORKER  64U
 #define LIMIT_WORKERS            256U
-#define LIMIT_EDGE_SESSIONS      1000000U /* clients of one process */
-#define LIMIT_EDGE_HANDSHAKES    20000U   /* clients of one process that have not finished TLS */
-#define TIMEOUT_HANDSHAKE_MS     15000U   /* from accept to the end of the TLS handshake */
-#define TIMEOUT_OPEN_MS          10000U   /* from there to the core's answer, waiting for a trunk included */
-#define TIMEOUT_CLIENT_IDLE_S    120U /* TCP keep-alive: a client that vanished is noticed after this and 4 probes */
-#define TIMEOUT_CLIENT_PROBE_S   30U
-#define TIMEOUT_STALL_MS         120000U /* a client takes no byte of what waits for it */
+#define LIMIT_EDGE_SESSIONS      1000000U  /* clients of one process */
+#define LIMIT_EDGE_HANDSHAKES    20000U    /* clients of one process that have not finished TLS */
+#define TIMEOUT_HANDSHAKE_MS     15000U    /* from accept to the end of the TLS handshake */
+#define TIMEOUT_OPEN_MS          10000U    /* from there to the core's answer, waiting for a trunk included */
+#define KEEPALIVE_CLIENT_MS      120000U   /* TCP keep-alive: a client that vanished is noticed after twice as long */
+#define KEEPALIVE_MAX_MS         32767000U /* TCP_KEEPIDLE, tcp(7) */
+#define TIMEOUT_STALL_MS         120000U   /* a client takes no byte of what waits for it */
 #define LIMIT_NETWORK_IP4_BITS   24U
 #define LIMIT_NETWORK_IP6_BITS   48U
 #define TIMEOUT_LINGER_MS        5000U /* after both directions have ended, for the client's FIN */

@@ -144,7 +144,7 @@ static void socket_close(struct transport *transport, enum transport_close how)
     close(fd);
 }
 
-static const struct transport_ops socket_ops = {
+const struct transport_ops socket_transport_ops = {
     .read = socket_read,
     .write = socket_write,
     .finish = socket_finish,
@@ -170,13 +170,14 @@ static void socket_ready(struct loop_compact *source, unsigned events)
         told |= TRANSPORT_BROKEN;
     }
     if (told != 0) {
-        socket->transport.ready(&socket->transport, told);
+        transport_tell(&socket->transport, told);
     }
 }
 
 enum error_code socket_transport_open(struct socket_transport *socket, struct loop *loop, int fd,
-                                      void (*ready)(struct transport *transport, unsigned events))
+                                      const struct transport_binding *binding)
 {
+    assert(binding->ops == &socket_transport_ops && "a socket is read and written as one");
     memset(socket, 0, sizeof(*socket));
     const int on = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a Unix socket does not know it, nor need it */
@@ -185,19 +186,18 @@ enum error_code socket_transport_open(struct socket_transport *socket, struct lo
         descriptor_close(fd);
         return error;
     }
-    socket->transport.ops = &socket_ops;
-    socket->transport.ready = ready;
+    socket->transport.binding = binding;
     return ERROR_NONE;
 }
 
 int socket_transport_release(struct socket_transport *socket)
 {
     int fd = socket->source.fd;
-    if (socket->transport.ops == NULL) {
+    if (socket->transport.binding == NULL) {
         return -1;
     }
     loop_unwatch_compact(&socket->source);
-    socket->transport.ops = NULL;
+    socket->transport.binding = NULL;
     return fd;
 }
 
@@ -208,10 +208,15 @@ void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms
     (void)setsockopt(socket->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof(unsent_max_bytes));
 }
 
-void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s)
+void socket_keep_alive(int fd, unsigned idle_ms)
 {
     const int on = 1;
     const unsigned probes = 4;
+    const unsigned idle_s = (idle_ms + 999U) / 1000U;
+    const unsigned probe_s = (idle_s + probes - 1U) / probes;
+    if (idle_ms == 0) {
+        return;
+    }
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
@@ -264,7 +269,7 @@ static enum error_code socket_start(const struct address *source, const struct a
 }
 
 enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *source,
-                               const struct address *peer, void (*ready)(struct transport *transport, unsigned events))
+                               const struct address *peer, const struct transport_binding *binding)
 {
     memset(socket, 0, sizeof(*socket));
     socket->source.fd = -1;
@@ -274,7 +279,7 @@ enum error_code socket_connect(struct socket_transport *socket, struct loop *loo
     if (error != ERROR_NONE) {
         return error;
     }
-    error = socket_transport_open(socket, loop, fd, ready);
+    error = socket_transport_open(socket, loop, fd, binding);
     if (error == ERROR_NONE && pending) {
         socket->connect = SOCKET_CONNECT_PENDING;
     }

@@ -25,16 +25,19 @@ enum socket_connect {
  * that did not take all. */
 struct socket_transport {
     struct transport transport; /*  0 */
-    struct loop_compact source; /* 16 */
-    uint8_t drained : 1;        /* 22: the last read took all there was: no need to try before the next event */
+    struct loop_compact source; /*  8 */
+    uint8_t drained : 1;        /* 14: the last read took all there was: no need to try before the next event */
     uint8_t hangup : 1;         /*     FIN or an error waits behind the bytes: read until it shows */
     uint8_t finished : 1;       /*     FIN was sent */
     uint8_t output : 2;         /*     enum socket_output */
     uint8_t connect : 2;        /*     enum socket_connect */
-    uint8_t failure;            /* 23: errno of a connection attempt that failed */
+    uint8_t failure;            /* 15: errno of a connection attempt that failed */
 };
 
 _Static_assert(sizeof(struct socket_transport) == TRANSPORT_SLOT_BYTES, "an owner's slot must hold a socket");
+
+/* For the bindings of transports that are sockets. */
+extern const struct transport_ops socket_transport_ops;
 
 struct listener;
 
@@ -71,10 +74,10 @@ enum error_code listener_start(struct listener *listener, struct loop *loop, int
 /* Stops accepting and closes the socket. No effect on one that is zeroed or stopped. */
 void listener_stop(struct listener *listener);
 
-/* Takes a connected non-blocking descriptor, sets TCP_NODELAY, and watches it. On an error the
- * descriptor is closed. */
+/* Takes a connected non-blocking descriptor, sets TCP_NODELAY, and watches it. The binding is one of
+ * socket_transport_ops and outlives the transport. On an error the descriptor is closed. */
 enum error_code socket_transport_open(struct socket_transport *socket, struct loop *loop, int fd,
-                                      void (*ready)(struct transport *transport, unsigned events));
+                                      const struct transport_binding *binding);
 
 /* Starts a connection, from the address `source` (its port 0: chosen for this peer, IP_BIND_ADDRESS_NO_PORT, so that
  * one source address reaches every peer from each port), or from where the system likes when it is NULL. The
@@ -82,7 +85,7 @@ enum error_code socket_transport_open(struct socket_transport *socket, struct lo
  * when it failed. At once: ERROR_UNREACHABLE, ERROR_LIMIT (no port is left), ERROR_NO_FILES, ERROR_NO_MEMORY,
  * ERROR_SYSTEM. */
 enum error_code socket_connect(struct socket_transport *socket, struct loop *loop, const struct address *source,
-                               const struct address *peer, void (*ready)(struct transport *transport, unsigned events));
+                               const struct address *peer, const struct transport_binding *binding);
 
 /* How a connection attempt ended: ERROR_NONE, ERROR_AGAIN_LATER while it goes on, ERROR_UNREACHABLE (errno set). */
 enum error_code socket_connected(struct socket_transport *socket);
@@ -91,9 +94,10 @@ enum error_code socket_connected(struct socket_transport *socket);
  * waits in the kernel before it is sent. No effect on Unix sockets. */
 void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms, unsigned unsent_max_bytes);
 
-/* For peers that may vanish without a word: TCP keep-alive, the first probe after `idle_s` of silence, then one every
- * `probe_s`, four in all. On a listening socket it holds for all that it accepts. No effect on Unix sockets. */
-void socket_keep_alive(int fd, unsigned idle_s, unsigned probe_s);
+/* For peers that may vanish without a word: TCP keep-alive, the first probe after `idle_ms` of silence (rounded up to
+ * seconds), then four more, each a quarter of that later; then the connection fails. 0: none. On a listening socket it
+ * holds for all that it accepts. No effect on Unix sockets. */
+void socket_keep_alive(int fd, unsigned idle_ms);
 
 /* Unwatches without closing, and gives up the descriptor: to hand it to another loop. -1 when it is closed. */
 int socket_transport_release(struct socket_transport *socket);

@@ -37,17 +37,23 @@ struct transport_ops {
     /* Sends FIN; reading goes on. */
     void (*finish)(struct transport *transport);
 
-    /* Ends it. No event comes after; `ops` is NULL then. */
+    /* Ends it. No event comes after; `binding` is NULL then. */
     void (*close)(struct transport *transport, enum transport_close how);
 };
 
+/* What all transports of one implementation and one kind of owner have in common. A constant, put together by whoever
+ * knows both: so one pointer in each transport will do, and threads may share it. */
+struct transport_binding {
+    const struct transport_ops *ops;                             /* of the implementation */
+    void (*ready)(struct transport *transport, unsigned events); /* of the owner; bits of transport_event */
+};
+
 struct transport {
-    const struct transport_ops *ops;                             /* NULL: closed, or never opened */
-    void (*ready)(struct transport *transport, unsigned events); /* bits of transport_event */
+    const struct transport_binding *binding; /* NULL: closed, or never opened */
 };
 
 /* Room for any implementation, so that an owner can embed a transport without knowing which one it gets. */
-#define TRANSPORT_SLOT_BYTES 24
+#define TRANSPORT_SLOT_BYTES 16
 union transport_slot {
     struct transport transport;
     void *align;
@@ -56,25 +62,31 @@ union transport_slot {
 
 static inline enum error_code transport_read(struct transport *transport, void *into, size_t capacity, size_t *length)
 {
-    return transport->ops->read(transport, into, capacity, length);
+    return transport->binding->ops->read(transport, into, capacity, length);
 }
 
 static inline enum error_code transport_write(struct transport *transport, const void *bytes, size_t count,
                                               size_t *length)
 {
-    return transport->ops->write(transport, bytes, count, length);
+    return transport->binding->ops->write(transport, bytes, count, length);
 }
 
 static inline void transport_finish(struct transport *transport)
 {
-    transport->ops->finish(transport);
+    transport->binding->ops->finish(transport);
+}
+
+/* For implementations: bits of transport_event. */
+static inline void transport_tell(struct transport *transport, unsigned events)
+{
+    transport->binding->ready(transport, events);
 }
 
 /* No effect on a transport that is closed. */
 static inline void transport_close(struct transport *transport, enum transport_close how)
 {
-    if (transport->ops != NULL) {
-        transport->ops->close(transport, how);
+    if (transport->binding != NULL) {
+        transport->binding->ops->close(transport, how);
     }
 }
 

@@ -176,10 +176,12 @@ static void edge_ready(struct transport *transport, unsigned events)
     }
 }
 
+static const struct transport_binding edge_binding = {&socket_transport_ops, edge_ready};
+
 static void edge_serve(struct bench *bench)
 {
     for (size_t i = 0; i < bench->connections; i++) {
-        if (socket_transport_open(&bench->echoes[i].socket, bench->loop, bench->echoes[i].fd, edge_ready) !=
+        if (socket_transport_open(&bench->echoes[i].socket, bench->loop, bench->echoes[i].fd, &edge_binding) !=
             ERROR_NONE) {
             bench_fail("watch");
         }

@@ -302,6 +302,8 @@ static void on_ready(struct transport *transport, unsigned events)
     }
 }
 
+static const struct transport_binding connection_binding = {&socket_transport_ops, on_ready};
+
 static void on_accept(void *owner, int fd, const struct address *peer)
 {
     struct service *service = owner;
@@ -314,7 +316,7 @@ static void on_accept(void *owner, int fd, const struct address *peer)
     connection->service = service;
     chain_init(&connection->pending);
     chain_init(&connection->request);
-    if (socket_transport_open(&connection->socket, service->loop, fd, on_ready) != ERROR_NONE) {
+    if (socket_transport_open(&connection->socket, service->loop, fd, &connection_binding) != ERROR_NONE) {
         slab_free(&service->connections, connection);
     }
 }

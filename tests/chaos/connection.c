@@ -28,7 +28,7 @@ static struct socket_transport *sink_of(struct connection *connection, enum toxi
 
 static bool is_open(const struct socket_transport *socket)
 {
-    return socket->transport.ops != NULL;
+    return socket->transport.binding != NULL;
 }
 
 static void connection_drain(struct connection *connection, struct socket_transport *socket)
@@ -297,13 +297,16 @@ static void on_client_ready(struct transport *transport, unsigned events)
     connection_run(connection);
 }
 
+static const struct transport_binding server_binding = {&socket_transport_ops, on_server_ready};
+static const struct transport_binding client_binding = {&socket_transport_ops, on_client_ready};
+
 static void connection_dial(struct connection *connection)
 {
     struct registry *registry = connection->proxy->registry;
     connection->state = CONNECTION_DIALING;
     errno = 0;
     enum error_code error = socket_connect(&connection->server, registry->loop, NULL,
-                                           &connection->proxy->upstream_address, on_server_ready);
+                                           &connection->proxy->upstream_address, &server_binding);
     if (error != ERROR_NONE) {
         connection_unreachable(connection);
         return;
@@ -372,7 +375,7 @@ void connection_accept(struct proxy *proxy, int fd)
         return;
     }
     decisions_note_open(&connection->flows[0].scope);
-    if (socket_transport_open(&connection->client, registry->loop, fd, on_client_ready) != ERROR_NONE ||
+    if (socket_transport_open(&connection->client, registry->loop, fd, &client_binding) != ERROR_NONE ||
         connection_add_toxics(connection, now_us) != ERROR_NONE) {
         connection_end(connection, TRANSPORT_CLOSE_RESET);
         return;

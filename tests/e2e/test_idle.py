@@ -1,6 +1,8 @@
 """Fifteen thousand idle clients on one edge and one core: a few sockets on the core, little memory on both, and all of
 it given back."""
 
+import re
+
 import harness
 from harness import BIN, Case, join_address, pki, sanitized, wait_for
 
@@ -45,6 +47,30 @@ class IdleTest(Case):
                  f"bytes, and was to be under {bound:.0f}")
         print(f"    {program.name}: {(program.memory() - before) >> 10} KB more than at first after all have left",
               flush=True)
+
+
+class KeepaliveTest(Case):
+    def assert_timer(self, pattern, *options):
+        """Of the kernel, for the edge's socket to a client that has just said something; once that is acknowledged."""
+        core = self.core()
+        edge = self.edge(core, *options)
+        client = self.client(edge)
+        client.echo()
+        host, port = client.socket.getsockname()
+
+        def line():
+            return harness.run("ss", "--no-header", "--tcp", "--numeric", "--options", "dst", f"{host}:{port}").stdout
+        wait_for(lambda: re.search(pattern, line()), 10, lambda: f"{pattern} in {line()}")
+        client.close()
+
+    def test_a_silent_client_will_be_probed(self):
+        self.assert_timer(r"timer:\(keepalive,(1min5\d|2min|119|120)")
+
+    def test_after_a_time_of_the_operators_choice(self):
+        self.assert_timer(r"timer:\(keepalive,(3\d|40)", "--keepalive", "40s")
+
+    def test_or_not(self):
+        self.assert_timer(r"^ESTAB +0 +0 +\S+ +\S+\s*$", "--keepalive", "0")
 
 
 class CloseTest(Case):

@@ -429,6 +429,8 @@ static void on_ready(struct transport *transport, unsigned events)
     }
 }
 
+static const struct transport_binding client_binding = {&socket_transport_ops, on_ready};
+
 void client_party_init(struct client_party *party)
 {
     slab_init(&party->attempts, "attempts", sizeof(struct client_attempt));
@@ -477,7 +479,7 @@ void client_start(struct client *client)
     }
     client->attempt->since_us = clock_monotonic_us();
     const struct address *from = dial_source(party->dial, exchange_client(exchange), &source);
-    enum error_code error = socket_connect(&client->socket, party->loop, from, &party->dial->peer, on_ready);
+    enum error_code error = socket_connect(&client->socket, party->loop, from, &party->dial->peer, &client_binding);
     if (error != ERROR_NONE) {
         client_fail(client, error, errno);
     }

@@ -66,26 +66,26 @@ struct client_party {
 struct client_attempt;
 
 /*
- * 104 bytes. The rest of an idle client is its TLS state, an allocation of its own from party->tls_memory: 96 bytes
+ * 96 bytes. The rest of an idle client is its TLS state, an allocation of its own from party->tls_memory: 96 bytes
  * with TLS 1.3 and AES-128-GCM (mux/tls_backend.h), or about 0.6 KB with a ticket. A client of one-way down traffic
  * also has a struct exchange_answer.
  */
 struct client {
     struct client_party *party;     /*  0: 8 */
-    struct socket_transport socket; /*  8: 24, closed in NEW, CLOSED, FAILED and DROPPED */
-    struct tls_session tls;         /* 32: 8, disposed in these and in CONNECTING */
-    struct outbox outbox;           /* 40: 8 */
-    struct client_attempt *attempt; /* 48: 8, NULL in NEW, OPEN, CLOSED and FAILED, and in DROPPED without a ticket */
-    struct exchange exchange;       /* 56: 40 */
-    uint8_t state;                  /* 96: enum client_state */
-    uint8_t fault;                  /* 97: enum error_code, noted by an event of TLS, acted upon after it */
-    uint8_t peer_ended : 1;         /* 98: close_notify has come */
+    struct socket_transport socket; /*  8: 16, closed in NEW, CLOSED, FAILED and DROPPED */
+    struct tls_session tls;         /* 24: 8, disposed in these and in CONNECTING */
+    struct outbox outbox;           /* 32: 8 */
+    struct client_attempt *attempt; /* 40: 8, NULL in NEW, OPEN, CLOSED and FAILED, and in DROPPED without a ticket */
+    struct exchange exchange;       /* 48: 40 */
+    uint8_t state;                  /* 88: enum client_state */
+    uint8_t fault;                  /* 89: enum error_code, noted by an event of TLS, acted upon after it */
+    uint8_t peer_ended : 1;         /* 90: close_notify has come */
     uint8_t finished : 1;           /*     FIN is sent */
     uint8_t ready : 1;              /*     counted in party->ready */
     uint8_t returning : 1;          /*     was dropped, and comes back */
 };
 
-_Static_assert(sizeof(struct client) == 104, "a client is small: there may be half a million");
+_Static_assert(sizeof(struct client) == 96, "a client is small: there may be half a million");
 
 /* For the plan: what came whole for one of the party's clients. */
 void client_result(struct exchange *exchange, const struct exchange_result *result);

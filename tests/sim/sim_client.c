@@ -342,6 +342,8 @@ static void client_ready(struct transport *transport, unsigned events)
     client_read(client);
 }
 
+static const struct transport_binding client_binding = {&sim_transport_ops, client_ready};
+
 /* ------------------------------------------------------------------------------------------------ life */
 
 static void client_on_event(struct sim_event *event)
@@ -349,7 +351,7 @@ static void client_on_event(struct sim_event *event)
     struct sim_client *client = container_of(event, struct sim_client, event);
 
     if (client->link == NULL) {
-        client->link = sim_world_connect_client(client, client_ready);
+        client->link = sim_world_connect_client(client, &client_binding);
         sim_link_plan_fault(client->link, SIM_OPENER, client->plan.fault_up, client->plan.fault_up_at);
         sim_link_plan_fault(client->link, SIM_ACCEPTOR, client->plan.fault_down, client->plan.fault_down_at);
     } else if (client->stalled) {

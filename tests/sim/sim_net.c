@@ -184,7 +184,7 @@ static void end_run_notice(struct sim_end *end)
         end->wants_write = false;
     }
     if (end->transport != NULL && events != 0) {
-        end->ready(end->transport, events);
+        transport_tell(end->transport, events);
     }
 }
 
@@ -566,7 +566,7 @@ static void sim_close(struct transport *transport, enum transport_close how)
     end->closed = true;
     end->pending = 0;
     sim_event_cancel(link->net, &end->notice);
-    transport->ops = NULL;
+    transport->binding = NULL;
     link->net->open_ends--;
     if (!link->ends[peer].opened) {
         link->ends[peer].closed = true; /* the attempt was given up */
@@ -574,7 +574,7 @@ static void sim_close(struct transport *transport, enum transport_close how)
     end_drop_input(link, peer);
 }
 
-static const struct transport_ops sim_transport_ops = {
+const struct transport_ops sim_transport_ops = {
     .read = sim_read,
     .write = sim_write,
     .finish = sim_finish,
@@ -583,17 +583,17 @@ static const struct transport_ops sim_transport_ops = {
 
 /* ------------------------------------------------------------------------------------------------ links */
 
-static void end_open(struct sim_link *link, enum sim_side side, union transport_slot *slot, sim_ready_fn *ready)
+static void end_open(struct sim_link *link, enum sim_side side, union transport_slot *slot,
+                     const struct transport_binding *binding)
 {
     struct sim_end *end = &link->ends[side];
     struct sim_transport *sim = (struct sim_transport *)(void *)slot;
 
+    assert(binding->ops == &sim_transport_ops);
     memset(slot, 0, sizeof(*slot));
-    sim->transport.ops = &sim_transport_ops;
-    sim->transport.ready = ready;
+    sim->transport.binding = binding;
     sim->link = link;
     end->transport = &sim->transport;
-    end->ready = ready;
     end->opened = true;
     end->wants_read = true;
     end->wants_write = true;
@@ -637,8 +637,8 @@ static void link_on_answer(struct sim_event *event)
 }
 
 struct sim_link *sim_net_connect(struct sim_net *net, const struct sim_link_settings *settings,
-                                 union transport_slot *slot, sim_ready_fn *ready, bool reachable, sim_accept_fn *accept,
-                                 void *owner)
+                                 union transport_slot *slot, const struct transport_binding *binding, bool reachable,
+                                 sim_accept_fn *accept, void *owner)
 {
     struct sim_link *link = must_have(calloc(1, sizeof(*link)));
 
@@ -659,14 +659,14 @@ struct sim_link *sim_net_connect(struct sim_net *net, const struct sim_link_sett
     sim_event_init(&link->connect, link_on_connect);
     sim_event_init(&link->answer, link_on_answer);
     list_append(&net->links, &link->node);
-    end_open(link, SIM_OPENER, slot, ready);
+    end_open(link, SIM_OPENER, slot, binding);
     sim_event_plan(net, &link->connect, sim_between(&net->random, settings->delay_min_us, settings->delay_max_us));
     return link;
 }
 
-void sim_link_accept(struct sim_link *link, union transport_slot *slot, sim_ready_fn *ready)
+void sim_link_accept(struct sim_link *link, union transport_slot *slot, const struct transport_binding *binding)
 {
-    end_open(link, SIM_ACCEPTOR, slot, ready);
+    end_open(link, SIM_ACCEPTOR, slot, binding);
     link->ends[SIM_ACCEPTOR].connected = true;
     end_notify(link, SIM_ACCEPTOR, TRANSPORT_WRITABLE);
 }

@@ -62,7 +62,9 @@ struct sim_link_settings {
 };
 
 struct sim_link;
-typedef void sim_ready_fn(struct transport *transport, unsigned events);
+
+/* For the bindings of simulated transports. */
+extern const struct transport_ops sim_transport_ops;
 
 /* The connection attempt reached its target: calls sim_link_accept, or else the opener sees a reset. */
 typedef void sim_accept_fn(struct sim_link *link, void *owner);
@@ -84,7 +86,6 @@ struct sim_pipe {
 
 struct sim_end {
     struct transport *transport; /* NULL: not open yet, or closed */
-    sim_ready_fn *ready;
     struct sim_event notice;
     enum error_code error; /* not told yet */
     uint8_t pending;       /* bits of transport_event */
@@ -139,11 +140,11 @@ bool sim_chance(struct random_state *random, uint64_t count);
 /* Starts a connection attempt with the opener's transport in `slot`. An attempt that is not `reachable` fails with
  * ERROR_UNREACHABLE after a while. The link lives as long as the network. */
 struct sim_link *sim_net_connect(struct sim_net *net, const struct sim_link_settings *settings,
-                                 union transport_slot *slot, sim_ready_fn *ready, bool reachable, sim_accept_fn *accept,
-                                 void *owner);
+                                 union transport_slot *slot, const struct transport_binding *binding, bool reachable,
+                                 sim_accept_fn *accept, void *owner);
 
 /* From within the accept function. */
-void sim_link_accept(struct sim_link *link, union transport_slot *slot, sim_ready_fn *ready);
+void sim_link_accept(struct sim_link *link, union transport_slot *slot, const struct transport_binding *binding);
 
 /* The fault happens to what `from` writes, behind `at_bytes` bytes. Before the first byte is written. */
 void sim_link_plan_fault(struct sim_link *link, enum sim_side from, enum sim_fault fault, uint64_t at_bytes);

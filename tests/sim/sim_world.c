@@ -187,6 +187,10 @@ static void edge_settings_fill(struct edge_settings *edge, const struct sim_sett
 
 /* ------------------------------------------------------------------------------------------------ edges */
 
+static const struct transport_binding client_binding = {&sim_transport_ops, edge_client_ready};
+static const struct transport_binding uplink_binding = {&sim_transport_ops, uplink_ready};
+static const struct transport_binding downlink_binding = {&sim_transport_ops, core_downlink_ready};
+
 static void accept_trunk(struct sim_link *link, void *owner)
 {
     struct sim_core *core = owner;
@@ -197,12 +201,11 @@ static void accept_trunk(struct sim_link *link, void *owner)
     }
     scheduler_set_time(&core->scheduler, core->world->net.now_us);
     if (core_downlink_new(&core->worker, credentials.core, "198.51.100.1:40000", &downlink) == ERROR_NONE) {
-        sim_link_accept(link, &downlink->transport, core_downlink_ready);
+        sim_link_accept(link, &downlink->transport, &downlink_binding);
     }
 }
 
-static enum error_code edge_dial(void *owner, size_t core, union transport_slot *slot,
-                                 void (*ready)(struct transport *transport, unsigned events))
+static enum error_code edge_dial(void *owner, size_t core, union transport_slot *slot)
 {
     struct sim_edge *edge = owner;
     struct sim_world *world = edge->world;
@@ -215,8 +218,8 @@ static enum error_code edge_dial(void *owner, size_t core, union transport_slot 
         sim_fail(&world->net, "a trunk is dialled again and again");
         return ERROR_UNREACHABLE;
     }
-    struct sim_link *link =
-        sim_net_connect(&world->net, &world->settings.trunk_link, slot, ready, target->reachable, accept_trunk, target);
+    struct sim_link *link = sim_net_connect(&world->net, &world->settings.trunk_link, slot, &uplink_binding,
+                                            target->reachable, accept_trunk, target);
     world->trunks[world->trunk_count++] = (struct sim_trunk){
         .link = link,
         .edge = (size_t)(edge - world->edges),
@@ -276,16 +279,16 @@ static void accept_client(struct sim_link *link, void *owner)
     (void)address_parse(listens[0].address, false, &local);
     scheduler_set_time(&edge->scheduler, edge->world->net.now_us);
     if (relay_admit(&edge->relay, 0, &peer, &local, &admitted) == ERROR_NONE) {
-        sim_link_accept(link, &admitted->slot, edge_client_ready);
+        sim_link_accept(link, &admitted->slot, &client_binding);
         edge_client_start(admitted);
     }
 }
 
-struct sim_link *sim_world_connect_client(struct sim_client *client, sim_ready_fn *ready)
+struct sim_link *sim_world_connect_client(struct sim_client *client, const struct transport_binding *binding)
 {
     struct sim_world *world = client->world;
 
-    return sim_net_connect(&world->net, &world->settings.client_link, &client->slot, ready, true, accept_client,
+    return sim_net_connect(&world->net, &world->settings.client_link, &client->slot, binding, true, accept_client,
                            client);
 }
 

@@ -129,6 +129,6 @@ void sim_world_drain_edge(struct sim_world *world, size_t edge, uint64_t timeout
 bool sim_world_finish(struct sim_world *world);
 
 /* For clients. */
-struct sim_link *sim_world_connect_client(struct sim_client *client, sim_ready_fn *ready);
+struct sim_link *sim_world_connect_client(struct sim_client *client, const struct transport_binding *binding);
 
 #endif

@@ -388,7 +388,7 @@ static void what_comes_with_the_handshake_is_delivered_first(void **state)
         struct wire_end *edge = client->wire->peer;
         if (edge->transport != NULL && edge->events != 0) {
             edge->events = 0;
-            edge->transport->ready(edge->transport, TRANSPORT_READABLE);
+            transport_tell(edge->transport, TRANSPORT_READABLE);
         }
         struct fixture_bytes *came = &client->wire->incoming;
         assert_true(came->length > 0);
@@ -491,7 +491,7 @@ static void one_client_does_not_keep_the_others_waiting(void **state)
     fixture_client_send(busy, pattern, sizeof(pattern));
     struct wire_end *edge = busy->wire->peer;
     edge->events = 0;
-    edge->transport->ready(edge->transport, TRANSPORT_READABLE);
+    transport_tell(edge->transport, TRANSPORT_READABLE);
     /* One turn took no more than its reads; the rest waits for the client's task. */
     assert_true(edge->incoming.length > 0);
     fixture_pump(&fixture);

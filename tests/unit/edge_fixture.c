@@ -183,7 +183,7 @@ static void wire_end_close(struct wire_end *end, enum transport_close how)
 static void wire_close(struct transport *transport, enum transport_close how)
 {
     struct wire_end *end = wire_of(transport);
-    transport->ops = NULL;
+    transport->binding = NULL;
     wire_end_close(end, how);
 }
 
@@ -202,13 +202,11 @@ static struct wire_end *wire_new(struct fixture *fixture)
     return ends;
 }
 
-static void wire_open(struct wire_end *end, union transport_slot *slot,
-                      void (*ready)(struct transport *transport, unsigned events))
+static void wire_open(struct wire_end *end, union transport_slot *slot, const struct transport_binding *binding)
 {
     struct wire_transport *transport = (struct wire_transport *)(void *)slot;
     memset(slot, 0, sizeof(*slot));
-    transport->transport.ops = &wire_ops;
-    transport->transport.ready = ready;
+    transport->transport.binding = binding;
     transport->end = end;
     end->transport = &transport->transport;
     end->events = TRANSPORT_WRITABLE;
@@ -222,7 +220,7 @@ static bool wires_tell(struct fixture *fixture)
         if (end->events != 0 && end->transport != NULL) {
             unsigned events = end->events;
             end->events = 0;
-            end->transport->ready(end->transport, events);
+            transport_tell(end->transport, events);
             told = true;
         }
     }
@@ -362,8 +360,10 @@ static void core_ready(struct transport *transport, unsigned events)
     link_ready(&container_of(transport, struct fixture_link, slot)->link, events);
 }
 
-static enum error_code fixture_dial(void *owner, size_t core, union transport_slot *slot,
-                                    void (*ready)(struct transport *transport, unsigned events))
+static const struct transport_binding core_binding = {&wire_ops, core_ready};
+static const struct transport_binding uplink_binding = {&wire_ops, uplink_ready};
+
+static enum error_code fixture_dial(void *owner, size_t core, union transport_slot *slot)
 {
     struct fixture *fixture = owner;
     fixture->dials++;
@@ -383,10 +383,10 @@ static enum error_code fixture_dial(void *owner, size_t core, union transport_sl
             return ERROR_UNREACHABLE;
         }
         link->live = true;
-        wire_open(&wire[1], &link->slot, core_ready);
+        wire_open(&wire[1], &link->slot, &core_binding);
     }
     fixture->link_count++;
-    wire_open(&wire[0], slot, ready);
+    wire_open(&wire[0], slot, &uplink_binding);
     return ERROR_NONE;
 }
 
@@ -451,6 +451,8 @@ static void user_end(struct tls_session *tls)
 static const struct tls_events user_events = {user_output, user_established, user_data, user_end};
 const struct tls_events *const fixture_tls_events = &user_events;
 
+static const struct transport_binding client_binding = {&wire_ops, edge_client_ready};
+
 static struct fixture_client *fixture_accept(struct fixture *fixture)
 {
     struct fixture_client *client = &fixture->clients[fixture->client_count++];
@@ -467,7 +469,7 @@ static struct fixture_client *fixture_accept(struct fixture *fixture)
         client->wire->closed = true;
         return client;
     }
-    wire_open(client->wire->peer, &admitted->slot, edge_client_ready);
+    wire_open(client->wire->peer, &admitted->slot, &client_binding);
     edge_client_start(admitted);
     return client;
 }

@@ -135,10 +135,10 @@ static void every_field_has_an_option(void **state)
          "--handshakes-max=11", "--handshakes-per-second=21", "--connections-per-address=22",
          "--connections-per-network=23", "--arrivals-per-address=24", "--arrivals-per-network=25",
          "--network-ipv4-bits=26", "--network-ipv6-bits=27", "--idle-timeout=28ms", "--stall-timeout=29ms",
-         "--sessions-per-trunk=12", "--trunk-opens-max=13", "--stream-window=32K", "--trunk-window=1M",
-         "--handshake-timeout=1ms", "--open-timeout=2ms", "--linger-timeout=3ms", "--drain-timeout=4ms",
-         "--ping-interval=5ms", "--ping-timeout=6ms", "--reconnect-min=7ms", "--reconnect-max=8ms", "--log-level=debug",
-         "--log-format=json", "--check-config");
+         "--keepalive=30ms", "--sessions-per-trunk=12", "--trunk-opens-max=13", "--stream-window=32K",
+         "--trunk-window=1M", "--handshake-timeout=1ms", "--open-timeout=2ms", "--linger-timeout=3ms",
+         "--drain-timeout=4ms", "--ping-interval=5ms", "--ping-timeout=6ms", "--reconnect-min=7ms",
+         "--reconnect-max=8ms", "--log-level=debug", "--log-format=json", "--check-config");
     const struct edge_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
@@ -190,9 +190,10 @@ static void every_field_has_an_option(void **state)
                                 settings->network_ip4_bits,
                                 settings->network_ip6_bits,
                                 settings->idle_timeout_ms,
-                                settings->stall_timeout_ms};
-    const uint32_t expected[] = {64, 3, 10, 11, 12, 13, 32768, 1048576, 1,  2,  3,  4, 5,
-                                 6,  7, 8,  21, 22, 23, 24,    25,      26, 27, 28, 29};
+                                settings->stall_timeout_ms,
+                                settings->keepalive_ms};
+    const uint32_t expected[] = {64, 3, 10, 11, 12, 13, 32768, 1048576, 1,  2,  3,  4,  5,
+                                 6,  7, 8,  21, 22, 23, 24,    25,      26, 27, 28, 29, 30};
     assert_memory_equal(numbers, expected, sizeof expected);
     assert_int_equal(settings->log_level, LOG_DEBUG);
     assert_int_equal(settings->log_format, LOG_FORMAT_JSON);

@@ -57,6 +57,8 @@ static void end_ready(struct transport *transport, unsigned events)
     end->calls++;
 }
 
+static const struct transport_binding end_binding = {&socket_transport_ops, end_ready};
+
 static void wait_for_event(struct end *end, unsigned events)
 {
     for (int i = 0; (end->events & events) != events; i++) {
@@ -111,7 +113,7 @@ static int connect_pair(struct server *server, struct end *client)
 {
     size_t before = server->count;
     memset(client, 0, sizeof(*client));
-    assert_int_equal(socket_connect(&client->socket, loop, NULL, &server->address, end_ready), ERROR_NONE);
+    assert_int_equal(socket_connect(&client->socket, loop, NULL, &server->address, &end_binding), ERROR_NONE);
     wait_for_event(client, TRANSPORT_WRITABLE);
     assert_int_equal(socket_connected(&client->socket), ERROR_NONE);
     wait_for_accepts(server, before + 1);
@@ -127,7 +129,7 @@ static void plain_write(int fd, const char *text)
 static void end_close(struct end *end)
 {
     transport_close(&end->socket.transport, TRANSPORT_CLOSE_CLEAN);
-    assert_null(end->socket.transport.ops);
+    assert_null(end->socket.transport.binding);
     transport_close(&end->socket.transport, TRANSPORT_CLOSE_RESET);
 }
 
@@ -305,7 +307,7 @@ static void a_reset_is_told_apart_from_an_end(void **state)
     server_open(&server, "127.0.0.1:0");
     int peer = connect_pair(&server, &client);
     memset(&other, 0, sizeof(other));
-    assert_int_equal(socket_transport_open(&other.socket, loop, peer, end_ready), ERROR_NONE);
+    assert_int_equal(socket_transport_open(&other.socket, loop, peer, &end_binding), ERROR_NONE);
     transport_close(&client.socket.transport, TRANSPORT_CLOSE_RESET);
     wait_for_event(&other, TRANSPORT_READABLE | TRANSPORT_WRITABLE);
     assert_int_equal(transport_read(&other.socket.transport, bytes, sizeof(bytes), &length), ERROR_PEER_RESET);
@@ -314,7 +316,7 @@ static void a_reset_is_told_apart_from_an_end(void **state)
 
     peer = connect_pair(&server, &client);
     memset(&other, 0, sizeof(other));
-    assert_int_equal(socket_transport_open(&other.socket, loop, peer, end_ready), ERROR_NONE);
+    assert_int_equal(socket_transport_open(&other.socket, loop, peer, &end_binding), ERROR_NONE);
     end_close(&client);
     wait_for_event(&other, TRANSPORT_READABLE);
     assert_int_equal(transport_read(&other.socket.transport, bytes, sizeof(bytes), &length), ERROR_NONE);
@@ -360,9 +362,9 @@ static void a_released_descriptor_works_on_another_loop(void **state)
     assert_int_equal(loop_new(&second), ERROR_NONE);
     int fd = socket_transport_release(&client.socket);
     assert_true(fd >= 0);
-    assert_null(client.socket.transport.ops);
+    assert_null(client.socket.transport.binding);
     assert_int_equal(socket_transport_release(&client.socket), -1);
-    assert_int_equal(socket_transport_open(&client.socket, second, fd, end_ready), ERROR_NONE);
+    assert_int_equal(socket_transport_open(&client.socket, second, fd, &end_binding), ERROR_NONE);
     plain_write(peer, "x");
     loop = second;
     wait_for_event(&client, TRANSPORT_READABLE);
@@ -386,7 +388,7 @@ static void a_refused_connection_is_unreachable_whatever_is_tried_first(void **s
         server_open(&server, "127.0.0.1:0");
         server_close(&server); /* the port is free, and nobody listens */
         memset(&client, 0, sizeof(client));
-        enum error_code error = socket_connect(&client.socket, loop, NULL, &server.address, end_ready);
+        enum error_code error = socket_connect(&client.socket, loop, NULL, &server.address, &end_binding);
         if (error == ERROR_NONE) {
             struct transport *transport = &client.socket.transport;
             wait_for_event(&client, TRANSPORT_WRITABLE);
@@ -430,7 +432,7 @@ static void a_connection_attempt_that_waits_is_neither_there_nor_failed(void **s
     size_t count = 0;
     memset(clients, 0, sizeof(clients));
     while (count < 8 && last == ERROR_NONE) {
-        assert_int_equal(socket_connect(&clients[count].socket, loop, NULL, &address, end_ready), ERROR_NONE);
+        assert_int_equal(socket_connect(&clients[count].socket, loop, NULL, &address, &end_binding), ERROR_NONE);
         loop_run_once(loop, 0);
         last = socket_connected(&clients[count].socket);
         count++;
@@ -463,10 +465,10 @@ static void an_address_that_cannot_be_used_says_why(void **state)
     assert_int_equal(address_parse("unix:/nonexistent/directory/s", false, &address), ERROR_NONE);
     assert_int_equal(socket_listen(&address, false, &fd), ERROR_SYSTEM);
     assert_int_equal(errno, ENOENT);
-    assert_int_equal(socket_connect(&client.socket, loop, NULL, &address, end_ready), ERROR_UNREACHABLE);
+    assert_int_equal(socket_connect(&client.socket, loop, NULL, &address, &end_binding), ERROR_UNREACHABLE);
     assert_int_equal(errno, ENOENT);
     memset(&address, 0, sizeof(address));
-    assert_int_equal(socket_connect(&client.socket, loop, NULL, &address, end_ready), ERROR_UNREACHABLE);
+    assert_int_equal(socket_connect(&client.socket, loop, NULL, &address, &end_binding), ERROR_UNREACHABLE);
     assert_int_equal(socket_local_address(-1, &address), ERROR_SYSTEM);
     server_close(&server);
 }
@@ -599,7 +601,7 @@ static void out_of_files_accepting_pauses_and_recovers(void **state)
     tight.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
     struct end refused;
-    enum error_code error = socket_connect(&refused.socket, loop, NULL, &server.address, end_ready);
+    enum error_code error = socket_connect(&refused.socket, loop, NULL, &server.address, &end_binding);
     loop_run_once(loop, 100);
     uint64_t pauses = server.listener.pauses;
     /* The connection still waits, but its event does not come again: the loop would spin otherwise. */
@@ -651,8 +653,8 @@ static void what_cannot_be_watched_is_closed(void **state)
     int fd = mkstemp(path); /* epoll takes no regular files */
     assert_true(fd >= 0);
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(socket_transport_open(&end.socket, loop, fd, end_ready), ERROR_SYSTEM);
-    assert_null(end.socket.transport.ops);
+    assert_int_equal(socket_transport_open(&end.socket, loop, fd, &end_binding), ERROR_SYSTEM);
+    assert_null(end.socket.transport.binding);
     assert_int_equal(fcntl(fd, F_GETFD), -1);
     fd = dup(STDERR_FILENO); /* no socket */
     assert_int_equal(listener_start(&listener, loop, fd, server_accept, NULL), ERROR_SYSTEM);
