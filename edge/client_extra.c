@@ -68,8 +68,9 @@ void edge_client_extra_drop(struct edge_client *client)
 void edge_client_extra_settle(struct edge_client *client)
 {
     const struct edge_client_extra *extra = client->extra;
-    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && chain_empty(&extra->pending) &&
-        chain_empty(&extra->input) && chain_empty(&extra->output) && extra->encrypted_bytes == 0) {
+    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && !list_node_linked(&extra->waiting) &&
+        chain_empty(&extra->pending) && chain_empty(&extra->input) && chain_empty(&extra->output) &&
+        extra->encrypted_bytes == 0) {
         edge_client_extra_drop(client);
     }
 }
