@@ -100,10 +100,12 @@ static void core_on_thread_stopped(void *owner, struct core_thread *thread)
 static void core_log_stopped(const struct core *core)
 {
     struct core_counters sum = {0};
+    int64_t held_bytes = chain_held_bytes();
 
     for (uint32_t i = 0; i < core->thread_count; i++) {
         const struct core_counters *counters = &core->threads[i].worker.counters;
 
+        held_bytes += core->threads[i].held_bytes;
         sum.trunks_up += counters->trunks_up;
         sum.trunks_refused += counters->trunks_refused;
         sum.sessions_opened += counters->sessions_opened;
@@ -122,7 +124,9 @@ static void core_log_stopped(const struct core *core)
         LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("sessions_reopened", sum.sessions_reopened),
         LOG_INTEGER("sessions_moved", sum.sessions_moved), LOG_INTEGER("resumes_refused", sum.resumes_refused),
         LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("streams_refused", sum.streams_refused),
-        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused));
+        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused),
+        LOG_INTEGER("sessions_left", atomic_load(&core->totals.sessions)),
+        LOG_INTEGER("trunks_left", atomic_load(&core->totals.trunks)), LOG_INTEGER("buffered_left", held_bytes));
 }
 
 /* ------------------------------------------------------------------------------------------------ credentials */

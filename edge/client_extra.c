@@ -69,9 +69,9 @@ void edge_client_extra_drop(struct edge_client *client)
 void edge_client_extra_settle(struct edge_client *client)
 {
     const struct edge_client_extra *extra = client->extra;
-    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && chain_empty(&extra->pending) &&
-        chain_empty(&extra->input) && chain_empty(&extra->output) && extra->encrypted_bytes == 0 &&
-        extra->note == NULL && !trunk_stream_interrupted(&client->stream)) {
+    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && !list_node_linked(&extra->waiting) &&
+        chain_empty(&extra->pending) && chain_empty(&extra->input) && chain_empty(&extra->output) &&
+        extra->encrypted_bytes == 0 && extra->note == NULL && !trunk_stream_interrupted(&client->stream)) {
         edge_client_extra_drop(client);
     }
 }

@@ -131,6 +131,9 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
     }
     extra->core = uplink->core;
     uplink->suspended++;
+    if (extra->broken) {
+        return; /* it is looked at soon, and is most likely over */
+    }
     resume_enlist(extra, &relay->pool.cores[extra->core]);
     if (!timer_armed(&relay->resumes.deadline)) {
         resume_arm(relay);
@@ -138,6 +141,20 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
     if (client->reopens && !timer_armed(&relay->resumes.move)) {
         scheduler_arm(relay->scheduler, &relay->resumes.move, relay->settings->reopen_after_ms + 1U);
     }
+    relay_settle_later(relay);
+}
+
+void edge_client_wait_again(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    struct edge_client_extra *extra = client->extra;
+    if (client->state != EDGE_CLIENT_RELAYING || extra == NULL || !trunk_stream_suspended(&client->stream) ||
+        list_node_linked(&extra->waiting)) {
+        return;
+    }
+    resume_enlist(extra, &relay->pool.cores[extra->core]);
+    resume_arm(relay);
+    relay->resumes.moves = true;
     relay_settle_later(relay);
 }
 

@@ -14,6 +14,7 @@
 #include "edge/route.h"
 #include "edge/settings.h"
 #include "edge/worker.h"
+#include "mux/chain.h"
 #include "mux/clock.h"
 #include "mux/confinement.h"
 #include "mux/limits.h"
@@ -457,8 +458,10 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
 static int edge_finish(struct edge *edge)
 {
     struct relay_counters sum = {0};
+    struct edge_left left = {.bytes = chain_held_bytes()};
     for (uint32_t i = 0; i < edge->worker_count; i++) {
         edge_worker_join(edge->workers[i]);
+        edge_worker_add_left(edge->workers[i], &left);
         edge_add_counters(&sum, edge_worker_counters(edge->workers[i]));
     }
     LOG(LOG_INFO, "edge-stopped", LOG_INTEGER("clients", sum.clients_accepted),
@@ -469,7 +472,8 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("idle", sum.sessions_idle), LOG_INTEGER("stalled", sum.sessions_stalled),
         LOG_INTEGER("suspended", sum.sessions_suspended), LOG_INTEGER("resumed", sum.sessions_resumed),
         LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
-        LOG_INTEGER("bytes_out", sum.bytes_to_clients));
+        LOG_INTEGER("bytes_out", sum.bytes_to_clients), LOG_INTEGER("sessions_left", left.sessions),
+        LOG_INTEGER("streams_left", left.streams), LOG_INTEGER("buffered_left", left.bytes));
     return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;
 }
 

@@ -51,6 +51,20 @@ static size_t pool_core_of(const struct pool *pool, size_t place)
     return place % pool->core_count;
 }
 
+size_t pool_streams(const struct pool *pool)
+{
+    size_t streams = 0;
+    list_for_each(&pool->draining, node) {
+        streams += uplink_streams(container_of(node, struct uplink, node));
+    }
+    for (size_t i = 0; i < pool->place_count; i++) {
+        const struct pool_place *place = &pool->places[i];
+        streams += place->current != NULL ? uplink_streams(place->current) : 0;
+        streams += place->successor != NULL ? uplink_streams(place->successor) : 0;
+    }
+    return streams;
+}
+
 enum error_code pool_start(struct pool *pool)
 {
     size_t started = 0;

@@ -59,6 +59,9 @@ struct uplink *pool_pick_core(struct pool *pool, size_t core);
 /* The same among the trunks to any core. */
 struct uplink *pool_pick_resuming(struct pool *pool);
 
+/* Streams on all trunks now. */
+size_t pool_streams(const struct pool *pool);
+
 /* Closes draining trunks that carry no stream any more. Not from within a trunk's event. */
 void pool_settle(struct pool *pool);
 

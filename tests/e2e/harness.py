@@ -290,7 +290,10 @@ class Program(Process):
         self.assert_no_report()
         self.case.assertEqual(code, self.expected_exit, f"{self.name}: exit code\n{self.error_text()[-2000:]}")
         self.case.assertTrue(self.find("edge-stopped") or self.find("core-stopped"), f"{self.name} tells its totals")
-        return self.log()[-1]
+        totals = self.log()[-1]
+        left = {name: value for name, value in totals.items() if name.endswith("_left")}
+        self.case.assertEqual((len(left), set(left.values())), (3, {0}), f"{self.name} has let go of all: {left}")
+        return totals
 
     def kill(self):
         super().kill()

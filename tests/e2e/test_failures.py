@@ -111,6 +111,8 @@ class DrainTest(Case):
                 Client(edge.address).socket.close()
             except ConnectionRefusedError:
                 return True
+            except ConnectionResetError:
+                pass  # it was in the listener's queue as that was closed
             return False
         wait_for(refused, 5, "new connections are refused")
         client.echo(b"still served" * 1000)
