@@ -213,8 +213,10 @@ void core_downlink_open_trunk(struct core_downlink *downlink)
     LOG(LOG_INFO, "trunk-up", LOG_TEXT("peer", downlink->origin.peer), LOG_TEXT("name", downlink->name),
         LOG_HEX("trunk", downlink->id), LOG_HEX("edge_worker", downlink->edge_worker),
         LOG_INTEGER("worker", worker->index));
+    struct trunk_settings settings = worker->settings->trunk;
+    settings.buffers = &worker->buffers;
     /* An error has closed the link already: `closed` follows. */
-    (void)link_open_trunk(&downlink->link, &worker->settings->trunk, &session_trunk_events, &downlink->origin);
+    (void)link_open_trunk(&downlink->link, &settings, &session_trunk_events, &downlink->origin);
 }
 
 void core_downlink_drain(struct core_downlink *downlink)

@@ -33,6 +33,9 @@ void trunk_settings_init(struct trunk_settings *settings, enum trunk_role role)
         .sessions_max = LIMIT_SESSIONS_PER_TRUNK,
         .opens_max = LIMIT_TRUNK_OPENS,
         .stream_window_bytes = LIMIT_STREAM_WINDOW_BYTES,
+        .stream_window_max_bytes = LIMIT_STREAM_WINDOW_MAX_BYTES,
+        .stream_backlog_bytes = LIMIT_STREAM_BACKLOG_BYTES,
+        .trunk_backlog_bytes = LIMIT_TRUNK_QUEUE_BYTES,
         .trunk_window_bytes = LIMIT_TRUNK_WINDOW_BYTES,
         .header_bytes_max = LIMIT_HEADER_BYTES,
         .ping_interval_ms = TIMEOUT_PING_INTERVAL_MS,
@@ -105,8 +108,7 @@ static enum error_code trunk_submit_settings(struct trunk *trunk)
     }
     int failure = nghttp2_submit_settings(trunk->h2, NGHTTP2_FLAG_NONE, entries, count);
     if (failure == 0) {
-        failure = nghttp2_session_set_local_window_size(trunk->h2, NGHTTP2_FLAG_NONE, 0,
-                                                        (int32_t)settings->trunk_window_bytes);
+        failure = trunk_window_start(trunk);
     }
     return trunk_error_from_nghttp2(failure);
 }
@@ -127,6 +129,11 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     list_init(&trunk->streams);
     list_init(&trunk->ready);
     list_init(&trunk->held);
+    list_init(&trunk->windows);
+    list_init(&trunk->roomy);
+    task_init(&trunk->tell_room, trunk_tell_room);
+    timer_init(&trunk->sweep, trunk_windows_sweep);
+    slab_init(&trunk->window_slab, "trunk-window", sizeof(struct trunk_window));
     slab_init(&trunk->work_slab, "trunk-work", sizeof(struct trunk_work));
     slab_group_init(&trunk->h2_memory, "nghttp2-stream", TRUNK_H2_STREAM_LEAST_BYTES);
     task_init(&trunk->deliver_held, trunk_deliver_held);
@@ -169,11 +176,14 @@ void trunk_free(struct trunk **pointer)
         }
     }
     scheduler_disarm(trunk->scheduler, &trunk->ping);
+    scheduler_disarm(trunk->scheduler, &trunk->sweep);
     scheduler_cancel(trunk->scheduler, &trunk->deliver_held);
+    scheduler_cancel(trunk->scheduler, &trunk->tell_room);
     if (trunk->h2 != NULL) {
         nghttp2_session_del(trunk->h2);
     }
     metadata_parser_dispose(&trunk->parser);
+    slab_dispose(&trunk->window_slab);
     slab_dispose(&trunk->work_slab);
     slab_group_dispose(&trunk->h2_memory);
     memory_free(trunk);
@@ -210,6 +220,13 @@ enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code)
 size_t trunk_stream_count(const struct trunk *trunk)
 {
     return trunk->stream_count;
+}
+
+uint64_t trunk_round_trip_us(const struct trunk *trunk)
+{
+    uint64_t now_us = trunk->rtt_least_us[0];
+    uint64_t before_us = trunk->rtt_least_us[1];
+    return before_us == 0 || (now_us != 0 && now_us < before_us) ? now_us : before_us;
 }
 
 uint64_t trunk_rtt_us(const struct trunk *trunk)
@@ -263,6 +280,7 @@ void trunk_stream_detach(struct trunk_stream *stream)
     if (trunk->turn == stream) {
         trunk->turn = NULL;
     }
+    trunk_window_drop(stream);
     trunk_work_drop(stream);
     list_remove(&stream->all);
     trunk->stream_count--;
@@ -392,9 +410,8 @@ static struct trunk_work *trunk_body_new(struct trunk *trunk, const char *text)
     if (work == NULL) {
         return NULL;
     }
-    list_node_init(&work->ready);
-    chain_init(&work->queue);
-    if (chain_append(&work->queue, text, strlen(text)) != ERROR_NONE) {
+    trunk_work_init(work, NULL);
+    if (trunk_work_append(trunk, work, (const uint8_t *)text, strlen(text)) != ERROR_NONE) {
         trunk_work_free(trunk, work);
         return NULL;
     }
@@ -444,9 +461,17 @@ size_t trunk_stream_room(const struct trunk_stream *stream)
     if (stream->trunk == NULL || stream->output != STREAM_OPEN) {
         return 0;
     }
-    int32_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
+    const struct trunk *trunk = stream->trunk;
+    int32_t window = nghttp2_session_get_stream_remote_window_size(trunk->h2, stream->id);
     size_t queued = trunk_stream_queued(stream);
-    return window > 0 && (size_t)window > queued ? (size_t)window - queued : 0;
+    size_t most = trunk->settings.stream_backlog_bytes;
+    if (trunk->queued_bytes >= trunk->settings.trunk_backlog_bytes && most > LIMIT_STREAM_SHARE_BYTES) {
+        most = LIMIT_STREAM_SHARE_BYTES; /* everybody gets a turn, and nobody much */
+    }
+    if (window > 0 && (size_t)window < most) {
+        most = (size_t)window;
+    }
+    return window > 0 && most > queued ? most - queued : 0;
 }
 
 void trunk_stream_want_room(struct trunk_stream *stream)
@@ -465,7 +490,7 @@ enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *b
         return ERROR_NONE;
     }
     struct trunk_work *work = trunk_work_get(stream);
-    enum error_code error = work != NULL ? chain_append(&work->queue, bytes, length) : ERROR_NO_MEMORY;
+    enum error_code error = work != NULL ? trunk_work_append(stream->trunk, work, bytes, length) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
         trunk_stream_make_ready(stream);
     } else {
@@ -488,29 +513,6 @@ enum error_code trunk_stream_end(struct trunk_stream *stream)
     return ERROR_NONE;
 }
 
-void trunk_stream_consume(struct trunk_stream *stream, size_t length)
-{
-    struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed) {
-        return;
-    }
-    assert(length <= stream->unconsumed && "more was consumed than was received");
-    stream->unconsumed -= (uint32_t)length;
-    stream->consumed += (uint32_t)length;
-    if (stream->input != STREAM_OPEN || stream->consumed < trunk->settings.stream_window_bytes / 2U) {
-        return;
-    }
-    /* Not nghttp2_submit_window_update, which forgets what nghttp2 has consumed by itself: the padding. */
-    int failure = nghttp2_session_consume_stream(trunk->h2, stream->id, stream->consumed);
-    if (failure == 0) {
-        stream->consumed = 0;
-        trunk_want_send(trunk);
-    } else {
-        /* Without the update the stream would stand still for ever. */
-        trunk_fail(trunk, trunk_error_from_nghttp2(failure));
-    }
-}
-
 void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
@@ -518,11 +520,12 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
         return;
     }
     int32_t id = stream->id;
+    uint32_t under_way = trunk_stream_receive_window(stream);
     trunk_stream_detach(stream);
     if (trunk->failed) {
         return;
     }
-    trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
+    trunk->ignored_bytes_expected += under_way;
     int failure = nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
     if (failure != 0) {
         trunk_fail(trunk, trunk_error_from_nghttp2(failure));
@@ -539,8 +542,10 @@ void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
     }
     int32_t id = stream->id;
     struct trunk_work *work = stream->work;
+    trunk_window_drop(stream);
     stream->work = NULL;
     list_remove(&work->ready);
+    list_remove(&work->roomy);
     trunk_stream_detach(stream);
     struct trunk_stream *rest = trunk_internal_new(trunk, id, work);
     if (rest == NULL) {
