@@ -132,6 +132,9 @@ void session_on_resumed(void *owner, struct trunk_stream *stream);
 bool session_resume_opening(struct session_origin *origin, const struct metadata *metadata, int *status,
                             struct trunk_stream **stream);
 
+/* Nobody can resume it here any more, as the core drains and takes no new streams. */
+void session_resume_end(trunkline_session *session);
+
 /* The deadline of the worker's suspended sessions. */
 void session_resume_deadline(struct timer *timer);
 

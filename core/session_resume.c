@@ -49,6 +49,14 @@ void session_resume_deadline(struct timer *timer)
     resume_arm(worker);
 }
 
+void session_resume_end(trunkline_session *session)
+{
+    bool moves = session->state == SESSION_OPEN && session->service->reopens;
+
+    trunk_stream_reset(&session->stream, TRUNK_CODE_CANCEL);
+    session_close(session, moves ? TRUNKLINE_REASON_MOVED : TRUNKLINE_REASON_TRUNK_LOST);
+}
+
 /* The wait begins, and ends at the deadline, in the same order for all. */
 static void session_suspend(trunkline_session *session)
 {
@@ -69,9 +77,8 @@ void session_on_suspended(void *owner, struct trunk_stream *stream, enum error_c
 
     (void)owner;
     (void)reason; /* an acceptor's streams are suspended with their trunk only */
-    if (session->worker->state == CORE_WORKER_STOPPING) {
-        trunk_stream_reset(stream, TRUNK_CODE_CANCEL);
-        session_close(session, TRUNKLINE_REASON_SHUTDOWN);
+    if (session->worker->state != CORE_WORKER_RUNNING) {
+        session_resume_end(session);
         return;
     }
     session_suspend(session);

@@ -108,6 +108,9 @@ void core_worker_drain(struct core_worker *worker)
     list_for_each(&worker->downlinks, node) {
         core_downlink_drain(container_of(node, struct core_downlink, node));
     }
+    list_for_each(&worker->suspended, waiting_node) {
+        session_resume_end(container_of(waiting_node, trunkline_session, node));
+    }
     scheduler_arm(worker->scheduler, &worker->move, 0);
     scheduler_defer(worker->scheduler, &worker->settle);
 }
