@@ -14,7 +14,9 @@
 #include "edge/route.h"
 #include "edge/settings.h"
 #include "edge/worker.h"
+#include "mux/chain.h"
 #include "mux/clock.h"
+#include "mux/confinement.h"
 #include "mux/limits.h"
 #include "mux/log.h"
 #include "mux/memory.h"
@@ -28,6 +30,7 @@ struct edge {
     struct address *cores; /* resolved, in the order of the settings */
     struct loop *loop;     /* the main thread's: signals, and posts of workers */
     struct process *process;
+    struct confinement confinement;
     struct admission *admission; /* shared by the workers; NULL: nothing is limited */
     struct edge_worker **workers;
     uint32_t worker_count;
@@ -335,6 +338,68 @@ static enum error_code edge_listen_all(struct edge *edge)
     return ERROR_NONE;
 }
 
+/* ------------------------------------------------------------------------------------------------ privileges */
+
+/* Everything that a reload reads is read by a process that keeps the right to. */
+static enum error_code edge_prepare_confinement(struct edge *edge)
+{
+    const struct edge_settings *settings = &edge->settings;
+    const char *others[] = {settings->core_ca, settings->trunk_certificate, settings->trunk_key, settings->client_ca,
+                            settings->ticket_key};
+    size_t count = sizeof(others) / sizeof(*others);
+    const char **files = memory_calloc(2 * settings->certificate_count + count, sizeof(*files));
+    struct option_fault fault = {.text = "out of memory"};
+    enum error_code error = ERROR_NO_MEMORY;
+
+    if (files != NULL) {
+        memcpy(files, others, sizeof(others));
+        for (size_t i = 0; i < settings->certificate_count; i++) {
+            files[count++] = settings->certificates[i].certificate;
+            files[count++] = settings->certificates[i].key;
+        }
+        const struct confinement_settings confinement = {.user = settings->user,
+                                                         .mode = settings->sandbox,
+                                                         .files = files,
+                                                         .file_count = count,
+                                                         .check_only = settings->check_only};
+        error = confinement_init(&edge->confinement, &confinement, &fault);
+    }
+    memory_free(files);
+    if (error != ERROR_NONE) {
+        edge_complain("%s", fault.text);
+    }
+    return error;
+}
+
+/* From here on the edge relays, dials its cores, and does nothing else. */
+static enum error_code edge_confine(struct edge *edge)
+{
+    struct option_fault fault = {.text = "out of memory"};
+    uint16_t *ports = memory_calloc(edge->settings.core_count, sizeof(*ports));
+    size_t count = 0;
+    enum error_code error = ERROR_NO_MEMORY;
+
+    if (ports != NULL) {
+        for (size_t i = 0; i < edge->settings.core_count; i++) {
+            const struct address *core = &edge->cores[i];
+            if (core->u.any.sa_family != AF_UNIX) {
+                ports[count++] = ntohs(core->u.any.sa_family == AF_INET ? core->u.ip4.sin_port : core->u.ip6.sin6_port);
+            }
+        }
+        const struct sandbox_plan plan = {.role = SANDBOX_EDGE,
+                                          .ports = ports,
+                                          .port_count = count,
+                                          .ports_limited = true,
+                                          .abstract_sockets_used = process_notify_is_abstract()};
+        error = confinement_enter(&edge->confinement, &plan, &fault);
+    }
+    memory_free(ports);
+    if (error != ERROR_NONE) {
+        edge_complain("%s", fault.text);
+    }
+    return error;
+}
+
 static enum error_code edge_start(struct edge *edge)
 {
     enum error_code error = loop_new(&edge->loop);
@@ -349,6 +414,9 @@ static enum error_code edge_start(struct edge *edge)
     error = edge_make_workers(edge);
     if (error == ERROR_NONE) {
         error = edge_listen_all(edge);
+    }
+    if (error == ERROR_NONE) {
+        error = edge_confine(edge); /* before the workers' threads, which inherit it */
     }
     for (uint32_t i = 0; error == ERROR_NONE && i < edge->worker_count; i++) {
         error = edge_worker_start(edge->workers[i]);
@@ -390,8 +458,10 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
 static int edge_finish(struct edge *edge)
 {
     struct relay_counters sum = {0};
+    struct edge_left left = {.bytes = chain_held_bytes()};
     for (uint32_t i = 0; i < edge->worker_count; i++) {
         edge_worker_join(edge->workers[i]);
+        edge_worker_add_left(edge->workers[i], &left);
         edge_add_counters(&sum, edge_worker_counters(edge->workers[i]));
     }
     LOG(LOG_INFO, "edge-stopped", LOG_INTEGER("clients", sum.clients_accepted),
@@ -402,7 +472,8 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("idle", sum.sessions_idle), LOG_INTEGER("stalled", sum.sessions_stalled),
         LOG_INTEGER("suspended", sum.sessions_suspended), LOG_INTEGER("resumed", sum.sessions_resumed),
         LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
-        LOG_INTEGER("bytes_out", sum.bytes_to_clients));
+        LOG_INTEGER("bytes_out", sum.bytes_to_clients), LOG_INTEGER("sessions_left", left.sessions),
+        LOG_INTEGER("streams_left", left.streams), LOG_INTEGER("buffered_left", left.bytes));
     return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;
 }
 
@@ -414,6 +485,7 @@ static void edge_dispose(struct edge *edge)
     memory_free(edge->workers);
     admission_free(&edge->admission);
     process_free(&edge->process);
+    confinement_dispose(&edge->confinement);
     loop_free(&edge->loop);
     memory_free(edge->cores);
     tls_context_unref(&edge->client_context);
@@ -425,7 +497,11 @@ static enum error_code edge_prepare(struct edge *edge)
 {
     struct tls_fault fault;
     size_t route = 0;
-    enum error_code error = route_check(&edge->settings, &route);
+    enum error_code error = edge_prepare_confinement(edge); /* forks: before anything else */
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    error = route_check(&edge->settings, &route);
     if (error != ERROR_NONE) {
         edge_complain("route: no listener has the name %s", edge->settings.routes[route].listener);
         return error;

@@ -12,12 +12,12 @@
 
 #include "mux/error.h"
 
-#define TLS_RECORD_MAX_BYTES   16384U /* plaintext of one record (RFC 8446 section 5.1) */
-#define TLS_SERVER_NAME_MAX    255U   /* bytes of a DNS name */
-#define TLS_ALPN_MAX           255U   /* bytes of a protocol name (RFC 7301) */
-#define TLS_ALPN_OWN_MAX       32U    /* bytes of a protocol name that a context can agree to */
-#define TLS_ALPN_OWN_COUNT_MAX 8U     /* protocol names of a context */
-#define TLS_TICKET_KEY_BYTES   64U
+#define TLS_RECORD_MAX_BYTES     16384U /* plaintext of one record (RFC 8446 section 5.1) */
+#define TLS_SERVER_NAME_MAX      255U   /* bytes of a DNS name */
+#define TLS_ALPN_MAX             255U   /* bytes of a protocol name (RFC 7301) */
+#define TLS_ALPN_OWN_MAX         32U    /* bytes of a protocol name that a context can agree to */
+#define TLS_ALPN_OWN_COUNT_MAX   8U     /* protocol names of a context */
+#define TLS_TICKET_KEY_BYTES     64U
 #define TLS_SESSION_SECRET_BYTES 32U
 #define TLS_SESSION_ID_BYTES     16U /* METADATA_SESSION_BYTES */
 

@@ -111,7 +111,11 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
     } else if ((stream->flags & TRUNK_STREAM_RESUMING) &&
                (code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED)) &&
                trunk_stream_suspend(stream)) {
-        trunk->events->suspended(trunk->owner, stream); /* not processed: may be tried elsewhere */
+        trunk->events->suspended(trunk->owner, stream, ERROR_REFUSED); /* not processed: may be tried elsewhere */
+        return;
+    } else if (code == TRUNK_CODE_MOVED && trunk->settings.role == TRUNK_OPENER &&
+               stream->output != STREAM_EXPECT_OPEN && trunk_stream_suspend(stream)) {
+        trunk->events->suspended(trunk->owner, stream, ERROR_SHUTDOWN);
         return;
     }
     trunk_stream_detach(stream);
@@ -305,12 +309,16 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
         return trunk_charge(trunk, over ? TRUNK_COST_OVER_LIMIT : 0);
     }
     if (trunk_stream_suspended(stream)) {
-        return trunk_resume_request(trunk, stream, id, metadata->session.received)
-                   ? 0
-                   : trunk_charge(trunk, TRUNK_COST_FAULT);
+        return trunk_resume_request(trunk, stream, id, &metadata->session) ? 0 : trunk_charge(trunk, TRUNK_COST_FAULT);
     }
     trunk_stream_attach(trunk, stream, id);
     stream->flags = metadata->session.known ? TRUNK_STREAM_RESUMABLE : 0;
+    if (metadata->session.resumes) {
+        /* It takes the place of one that is not known here: its counts go on from where the peer is. */
+        stream->flags |= TRUNK_STREAM_RESUMING;
+        stream->received = metadata->session.acknowledged;
+        stream->sent = metadata->session.received;
+    }
     if (nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
         /* The request's stream is gone already: nghttp2 found it at fault. */
         trunk_stream_close(trunk, stream, NGHTTP2_PROTOCOL_ERROR);
