@@ -71,6 +71,23 @@ void session_fail(trunkline_session *session)
     session_close(session, TRUNKLINE_REASON_NO_MEMORY);
 }
 
+void session_shed(trunkline_session *session)
+{
+    struct core_worker *worker = session->worker;
+    char client[ADDRESS_TEXT_MAX];
+    uint64_t suppressed = 0;
+
+    worker->counters.sessions_shed++;
+    if (log_counter_allow(&worker->session_sheds, worker->scheduler->now_us, &suppressed)) {
+        LOG(LOG_WARNING, "session-shed", LOG_HEX("session", session->id),
+            LOG_TEXT("client", session_client_text(&session->client, client)),
+            LOG_TEXT("service", session->metadata->view.service),
+            LOG_INTEGER("held", trunk_stream_charged(&session->stream)), LOG_INTEGER("suppressed", suppressed));
+    }
+    trunk_stream_reset(&session->stream, TRUNK_CODE_ENHANCE_YOUR_CALM);
+    session_close(session, TRUNKLINE_REASON_NO_MEMORY);
+}
+
 void session_settle(trunkline_session *session)
 {
     if (session->state == SESSION_LINGERING && session->held_bytes == 0) {

@@ -92,6 +92,9 @@ void session_close(trunkline_session *session, trunkline_reason reason);
 /* Memory is out for something that the session cannot do without: resets the stream and closes. */
 void session_fail(trunkline_session *session);
 
+/* Buffers are full, and this session's hold the most: resets the stream and closes. */
+void session_shed(trunkline_session *session);
+
 /* The setter of session->state. */
 void session_move(trunkline_session *session, enum session_state to);
 

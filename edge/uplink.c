@@ -203,9 +203,11 @@ static enum error_code uplink_link_established(struct link *link, const struct t
     settings.sessions_max = edge->sessions_per_trunk;
     settings.opens_max = edge->trunk_opens_max;
     settings.stream_window_bytes = edge->stream_window_bytes;
+    settings.stream_window_max_bytes = edge->stream_window_max_bytes;
     settings.trunk_window_bytes = edge->trunk_window_bytes;
     settings.resume = edge->resume_timeout_ms > 0;
     settings.work_slab = &uplink->pool->relay->work_slab;
+    settings.buffers = &uplink->pool->relay->buffers;
     settings.ping_interval_ms = edge->ping_interval_ms;
     settings.ping_timeout_ms = edge->ping_timeout_ms;
     return link_open_trunk(link, &settings, &trunk_events, uplink);

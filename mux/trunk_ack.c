@@ -214,7 +214,7 @@ static void trunk_stream_release(struct trunk_stream *stream, uint32_t more)
     struct trunk *trunk = stream->trunk;
     struct trunk_work *work = stream->work;
     size_t bytes = trunk_work_retained(stream);
-    chain_consume(&work->queue, more < bytes ? more : bytes);
+    trunk_work_discard(work, more < bytes ? more : bytes);
     work->retained -= more;
     work->overhang = 0;
     if (work->retained == 0) {

@@ -15,6 +15,7 @@
 
 #include "mux/limits.h"
 #include "mux/memory.h"
+#include "tests/sim/sim_buffers.h"
 #include "tests/sim/sim_expect.h"
 #include "tests/sim/sim_plan.h"
 #include "tests/sim/sim_run.h"
@@ -723,6 +724,9 @@ SCENARIO_TEST(a_draining_edge_lets_sessions_end_and_resets_the_rest_at_its_deadl
 SCENARIO_TEST(refusals_and_aborts_are_told_by_alerts_and_never_look_clean, refuses, 20)
 SCENARIO_TEST(beyond_a_limit_clients_are_refused_and_those_within_are_served, limits, 8)
 SCENARIO_TEST(stalled_handshakes_and_mute_handlers_end_at_their_deadlines, stalls, 8)
+SCENARIO_TEST(windows_grow_on_a_long_path, sim_buffers_long_path, 8)
+SCENARIO_TEST(an_edge_with_full_buffers_refuses_and_sheds_and_recovers, sim_buffers_edge_full, 8)
+SCENARIO_TEST(a_core_with_full_buffers_refuses_and_sheds_and_recovers, sim_buffers_core_full, 8)
 SCENARIO_TEST(whatever_happens_no_session_is_left_and_no_byte_is_wrong, anything, 120)
 
 static void a_seed_decides_every_byte_on_every_link(void **state)
@@ -797,6 +801,9 @@ int main(void)
         cmocka_unit_test(refusals_and_aborts_are_told_by_alerts_and_never_look_clean),
         cmocka_unit_test(beyond_a_limit_clients_are_refused_and_those_within_are_served),
         cmocka_unit_test(stalled_handshakes_and_mute_handlers_end_at_their_deadlines),
+        cmocka_unit_test(windows_grow_on_a_long_path),
+        cmocka_unit_test(an_edge_with_full_buffers_refuses_and_sheds_and_recovers),
+        cmocka_unit_test(a_core_with_full_buffers_refuses_and_sheds_and_recovers),
         cmocka_unit_test(whatever_happens_no_session_is_left_and_no_byte_is_wrong),
         cmocka_unit_test(a_seed_decides_every_byte_on_every_link),
         cmocka_unit_test(a_failed_allocation_ends_what_it_must_and_nothing_is_left),

@@ -101,7 +101,10 @@ void sim_settings_init(struct sim_settings *settings)
         .cores = 1,
         .trunks = 2,
         .stream_window_bytes = LIMIT_STREAM_WINDOW_BYTES,
+        .stream_window_max_bytes = LIMIT_STREAM_WINDOW_MAX_BYTES,
         .trunk_window_bytes = LIMIT_TRUNK_WINDOW_BYTES,
+        .buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES,
+        .core_buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES,
         .sessions_max = 1000,
         .handshakes_max = 1000,
         .core_sessions_max = 1000,
@@ -174,7 +177,9 @@ static void edge_settings_fill(struct edge_settings *edge, const struct sim_sett
         .trunk_opens_max = LIMIT_TRUNK_OPENS,
         .resume_timeout_ms = settings->resume ? TIMEOUT_RESUME_EDGE_MS : 0,
         .stream_window_bytes = settings->stream_window_bytes,
+        .stream_window_max_bytes = settings->stream_window_max_bytes,
         .trunk_window_bytes = settings->trunk_window_bytes,
+        .buffer_memory_bytes = settings->buffer_memory_bytes,
         .handshake_timeout_ms = TIMEOUT_HANDSHAKE_MS,
         .open_timeout_ms = TIMEOUT_OPEN_MS,
         .linger_timeout_ms = TIMEOUT_LINGER_MS,
@@ -251,6 +256,7 @@ static enum error_code edge_make(struct sim_world *world, size_t index)
 {
     struct sim_edge *edge = &world->edges[index];
     struct relay_settings settings = {
+        .buffer_memory_bytes = world->settings.buffer_memory_bytes,
         .edge = &world->edge_settings,
         .client_context = credentials.edge,
         .trunk_context = credentials.trunk,
@@ -336,7 +342,9 @@ static enum error_code core_make(struct sim_world *world, size_t index)
     };
     trunk_settings_init(&core->settings.trunk, TRUNK_ACCEPTOR);
     core->settings.trunk.stream_window_bytes = world->settings.stream_window_bytes;
+    core->settings.trunk.stream_window_max_bytes = world->settings.stream_window_max_bytes;
     core->settings.trunk.trunk_window_bytes = world->settings.trunk_window_bytes;
+    core->settings.buffer_memory_bytes = world->settings.core_buffer_memory_bytes;
     scheduler_init(&core->scheduler, world->net.now_us);
     enum error_code error =
         core_worker_init(&core->worker, (uint32_t)index, &core->settings, &core_events, &core->scheduler, NULL);
@@ -382,59 +390,74 @@ static void check_held(struct sim_world *world, const char *what, uint64_t held,
     }
 }
 
-/* What may wait in the queue of a stream that is, or was, without a trunk is not its window's business. */
-static uint64_t queue_limit(const struct sim_world *world)
+/* What a stream's window lets wait; of one that is detached, or has been on another trunk, it is not known any more. */
+static uint64_t window_of(const struct sim_world *world, const struct trunk_stream *stream)
 {
-    uint64_t window = world->settings.stream_window_bytes;
-    uint64_t most =
-        world->settings.resume && window < LIMIT_STREAM_SUSPENDED_BYTES ? LIMIT_STREAM_SUSPENDED_BYTES : window;
-    return most + TLS_RECORD_MAX_BYTES;
+    bool known = stream->trunk != NULL && !world->settings.resume;
+    return known ? trunk_stream_receive_window(stream) : world->settings.stream_window_max_bytes;
 }
 
-static void check_edge_clients(struct sim_world *world, const struct slab *clients)
+static void check_stream(struct sim_world *world, const struct trunk_stream *stream, const char *unconsumed,
+                         const char *queued)
+{
+    uint64_t again = world->settings.resume ? world->settings.stream_window_max_bytes : 0; /* after a loss */
+    peak(&world->queue_peak_bytes, trunk_stream_queued(stream));
+    peak(&world->window_peak_bytes, trunk_stream_receive_window(stream));
+    check_held(world, unconsumed, trunk_stream_unconsumed(stream), window_of(world, stream));
+    check_held(world, queued, trunk_stream_queued(stream), again + LIMIT_STREAM_BACKLOG_BYTES + TLS_RECORD_MAX_BYTES);
+}
+
+/* All that is charged is within the budget's reach: `held` is what the streams of one engine hold. */
+static void check_budget(struct sim_world *world, const char *what, const struct buffer_budget *budget, uint64_t held)
+{
+    check_held(world, what, held, budget->charged_bytes);
+    peak(&world->charged_peak_bytes, budget->charged_bytes);
+}
+
+static void check_edge_clients(struct sim_world *world, struct relay *relay)
 {
     static const struct edge_client_extra none;
-    uint64_t window = world->settings.stream_window_bytes;
+    uint64_t held = 0;
 
-    for (const struct edge_client *client = NULL; (client = slab_next(clients, client)) != NULL;) {
+    for (const struct edge_client *client = NULL; (client = slab_next(&relay->client_slab, client)) != NULL;) {
         const struct edge_client_extra *extra = client->extra != NULL ? client->extra : &none;
         uint64_t plain = chain_bytes(&extra->output) + extra->encrypted_bytes;
         uint64_t pending = chain_bytes(&extra->pending);
         peak(&world->output_peak_bytes, plain);
-        peak(&world->queue_peak_bytes, trunk_stream_queued(&client->stream));
-        check_held(world, "edge, plaintext towards a client", plain, window);
+        check_held(world, "edge, plaintext towards a client", plain, window_of(world, &client->stream));
         check_held(world, "edge, ciphertext towards a client", pending,
                    extra->encrypted_bytes + RECORD_OVERHEAD * (1 + extra->encrypted_bytes / 64) + 16384);
-        check_held(world, "edge, not consumed of a stream", trunk_stream_unconsumed(&client->stream), window);
-        check_held(world, "edge, queued for the core", trunk_stream_queued(&client->stream), queue_limit(world));
         check_held(world, "edge, before the core's answer", chain_bytes(&extra->input), TLS_RECORD_MAX_BYTES);
+        check_stream(world, &client->stream, "edge, not consumed of a stream", "edge, queued for the core");
+        held += trunk_stream_charged(&client->stream);
     }
+    check_budget(world, "edge, of all clients", &relay->buffers, held);
 }
 
-static void check_sessions(struct sim_world *world)
+static void check_sessions(struct sim_world *world, struct core_worker *worker)
 {
-    uint64_t window = world->settings.stream_window_bytes;
+    uint64_t held = 0;
 
-    for (size_t i = 0; i < world->client_count; i++) {
-        const trunkline_session *session = world->clients[i]->session;
-        if (session == NULL) {
-            continue;
-        }
-        peak(&world->queue_peak_bytes, trunk_stream_queued(&session->stream));
-        check_held(world, "core, with the handler", session->held_bytes, window);
-        check_held(world, "core, not consumed of a stream", trunk_stream_unconsumed(&session->stream), window);
-        check_held(world, "core, queued for the edge", trunk_stream_queued(&session->stream), queue_limit(world));
+    for (const trunkline_session *session = NULL; (session = slab_next(&worker->sessions, session)) != NULL;) {
+        check_held(world, "core, with the handler", session->held_bytes, window_of(world, &session->stream));
+        check_stream(world, &session->stream, "core, not consumed of a stream", "core, queued for the edge");
+        held += trunk_stream_charged(&session->stream);
     }
+    check_budget(world, "core, of all sessions", &worker->buffers, held);
 }
 
 static void check_bounds(struct sim_world *world)
 {
     for (size_t i = 0; i < world->settings.edges; i++) {
         if (world->edges[i].made) {
-            check_edge_clients(world, &world->edges[i].relay.client_slab);
+            check_edge_clients(world, &world->edges[i].relay);
         }
     }
-    check_sessions(world);
+    for (size_t i = 0; i < world->settings.cores; i++) {
+        if (world->cores[i].made) {
+            check_sessions(world, &world->cores[i].worker);
+        }
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------ running */

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "mux/limits.h"
 #include "mux/memory.h"
 
 #define PUMP_CAPACITY 16384U
@@ -167,6 +168,7 @@ static enum error_code pair_open_trunks(struct core_pair *pair, uint32_t window)
     }
     error = trunk_new(&pair->edge, &edge, pair->scheduler, &pair->carrier, &client_events, pair);
     if (error == ERROR_NONE) {
+        pair->settings.trunk.buffers = &pair->worker.buffers;
         error = trunk_new(&pair->core, &pair->settings.trunk, pair->scheduler, &pair->carrier, &session_trunk_events,
                           &pair->origin);
     }
@@ -214,6 +216,7 @@ enum error_code core_pair_init(struct core_pair *pair, const trunkline_handler *
         pair->scheduler = loop_scheduler(pair->loop);
     }
     pair->settings.sessions_max = 1000;
+    pair->settings.buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES;
     pair->settings.trunks_max = 10;
     pair->settings.services = &pair->services;
     pair->settings.totals = &pair->totals;

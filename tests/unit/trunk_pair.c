@@ -138,6 +138,7 @@ const struct trunk_events pair_acceptor_events = {
 static enum error_code end_init(struct trunk_pair *pair, struct pair_end *end, const struct trunk_settings *settings)
 {
     end->pair = pair;
+    list_init(&end->wire);
     end->carrier = (struct trunk_carrier){.want_send = end_want_send, .failed = end_failed};
     return trunk_new(&end->trunk, settings, &pair->scheduler, &end->carrier,
                      settings->role == TRUNK_OPENER ? &pair_opener_events : &pair_acceptor_events, end);
@@ -146,8 +147,16 @@ static enum error_code end_init(struct trunk_pair *pair, struct pair_end *end, c
 enum error_code pair_init(struct trunk_pair *pair, const struct trunk_settings *opener,
                           const struct trunk_settings *acceptor)
 {
+    return pair_init_lagged(pair, opener, acceptor, 0, 0);
+}
+
+enum error_code pair_init_lagged(struct trunk_pair *pair, const struct trunk_settings *opener,
+                                 const struct trunk_settings *acceptor, uint64_t lag_us, size_t bytes_per_ms)
+{
     struct trunk_settings defaults;
     memset(pair, 0, sizeof(*pair));
+    pair->lag_us = lag_us;
+    pair->bytes_per_ms = bytes_per_ms;
     pair->consume = true;
     list_init(&pair->accepted);
     random_seed(&pair->random, 1);
@@ -164,10 +173,23 @@ enum error_code pair_init(struct trunk_pair *pair, const struct trunk_settings *
     return error;
 }
 
+static void wire_clear(struct list *wire)
+{
+    if (wire->head.next == NULL) {
+        return; /* the end was never made */
+    }
+    list_for_each(wire, node) {
+        list_remove(node);
+        memory_free(container_of(node, struct pair_packet, node));
+    }
+}
+
 void pair_dispose(struct trunk_pair *pair)
 {
     trunk_free(&pair->opener.trunk);
     trunk_free(&pair->acceptor.trunk);
+    wire_clear(&pair->opener.wire);
+    wire_clear(&pair->acceptor.wire);
     list_for_each(&pair->accepted, node) {
         struct pair_stream *accepted = container_of(node, struct pair_stream, node);
         list_remove(node);
@@ -200,18 +222,53 @@ static enum error_code pair_feed(struct trunk_pair *pair, struct pair_end *to, c
     return error;
 }
 
+static enum error_code wire_put(struct trunk_pair *pair, struct pair_end *from, const uint8_t *bytes, size_t length)
+{
+    struct pair_packet *packet = memory_alloc(sizeof(*packet) + length);
+    if (packet == NULL) {
+        return ERROR_NO_MEMORY;
+    }
+    packet->due_us = pair->scheduler.now_us + pair->lag_us;
+    packet->length = length;
+    memcpy(packet->bytes, bytes, length);
+    list_append(&from->wire, &packet->node);
+    from->sent_in_ms += length;
+    return ERROR_NONE;
+}
+
+/* Hands over what has arrived. */
+static enum error_code wire_deliver(struct trunk_pair *pair, struct pair_end *from, struct pair_end *to, bool *moved)
+{
+    struct list_node *node;
+    enum error_code error = ERROR_NONE;
+    while (error == ERROR_NONE && (node = list_first(&from->wire)) != NULL) {
+        struct pair_packet *packet = container_of(node, struct pair_packet, node);
+        if (packet->due_us > pair->scheduler.now_us) {
+            break;
+        }
+        list_remove(node);
+        *moved = true;
+        error = pair_feed(pair, to, packet->bytes, packet->length);
+        memory_free(packet);
+    }
+    return error;
+}
+
 static enum error_code pair_move(struct trunk_pair *pair, struct pair_end *from, struct pair_end *to, bool *moved)
 {
     uint8_t record[TLS_RECORD_MAX_BYTES];
     size_t length = 0;
+    if (pair->bytes_per_ms > 0 && from->sent_in_ms >= pair->bytes_per_ms) {
+        return wire_deliver(pair, from, to, moved);
+    }
     from->wants_send = false;
     enum error_code error = trunk_send(from->trunk, record, sizeof(record), &length);
     if (error == ERROR_NONE && length > 0) {
         *moved = true;
         pair->frames_bytes += length;
-        error = pair_feed(pair, to, record, length);
+        error = pair->lag_us > 0 ? wire_put(pair, from, record, length) : pair_feed(pair, to, record, length);
     }
-    return error;
+    return error == ERROR_NONE ? wire_deliver(pair, from, to, moved) : error;
 }
 
 enum error_code pair_pump(struct trunk_pair *pair)
@@ -236,6 +293,8 @@ enum error_code pair_wait(struct trunk_pair *pair, uint64_t milliseconds)
     enum error_code error = ERROR_NONE;
     for (uint64_t i = 0; i < milliseconds && error == ERROR_NONE; i++) {
         scheduler_advance(&pair->scheduler, pair->scheduler.now_us + 1000);
+        pair->opener.sent_in_ms = 0;
+        pair->acceptor.sent_in_ms = 0;
         error = pair_pump(pair);
     }
     return error;

@@ -37,6 +37,16 @@ struct pair_end {
     int refusals;
     enum error_code refusal;
     struct trunk_pair *pair;
+    struct list wire;  /* of struct pair_packet, from this end */
+    size_t sent_in_ms; /* bytes */
+};
+
+/* What is under way on a path with a lag. */
+struct pair_packet {
+    struct list_node node;
+    uint64_t due_us;
+    size_t length;
+    uint8_t bytes[];
 };
 
 struct trunk_pair {
@@ -50,10 +60,16 @@ struct trunk_pair {
     struct random_state random;
     size_t split_max;      /* bytes are fed in random pieces of at most this; 0: whole */
     uint64_t frames_bytes; /* moved in all */
+    uint64_t lag_us;       /* one way; 0: bytes arrive at once */
+    size_t bytes_per_ms;   /* of each direction, when there is a lag; 0: any number */
 };
 
 enum error_code pair_init(struct trunk_pair *pair, const struct trunk_settings *opener,
                           const struct trunk_settings *acceptor);
+
+/* The same over a path that takes `lag_us` one way: bytes move as time does, in pair_wait. */
+enum error_code pair_init_lagged(struct trunk_pair *pair, const struct trunk_settings *opener,
+                                 const struct trunk_settings *acceptor, uint64_t lag_us, size_t bytes_per_ms);
 void pair_dispose(struct trunk_pair *pair);
 
 /* Moves bytes both ways until nothing is left to send. The first error of either trunk, or ERROR_NONE. */
