@@ -37,6 +37,9 @@ static void core_worker_settle(struct task *task)
         }
     } else if (worker->state == CORE_WORKER_STOPPING && list_empty(&worker->downlinks)) {
         worker->reported = CORE_WORKER_STOPPING;
+        /* Whoever hears of it may free the loop. */
+        trim_dispose(&worker->trim);
+        scheduler_disarm(worker->scheduler, &worker->resume_deadline);
         if (worker->events->stopped != NULL) {
             worker->events->stopped(worker);
         }
