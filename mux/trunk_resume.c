@@ -88,8 +88,10 @@ static void trunk_stream_go_on(struct trunk_stream *stream)
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
     }
-    if (stream->work->unconsumed == 0 && stream->received != 0) {
-        trunk_ack_later(stream, 0); /* what was said of it on the trunk that is lost may be lost, too */
+    if (stream->received != 0) {
+        /* What was said of it on the trunk that is lost may be lost, too; and the consumer of the rest may wait for
+         * more, which the peer cannot send before it knows. */
+        trunk_ack_later(stream, 0);
     }
     trunk_work_settle(stream);
     trunk->events->resumed(trunk->owner, stream);
