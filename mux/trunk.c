@@ -607,7 +607,8 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed || trunk_stream_queued(stream) == 0) {
+    if (trunk == NULL || trunk->failed || trunk_stream_interrupted(stream) || trunk_stream_queued(stream) == 0) {
+        /* While it resumes nobody knows which bytes the peer lacks: what is queued must not come without them. */
         trunk_stream_reset(stream, code);
         return;
     }
