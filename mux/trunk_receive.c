@@ -288,6 +288,10 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
     struct metadata *metadata = &trunk->parser.view;
     bool over = trunk->open_streams > trunk->settings.sessions_max;
     int status = 0;
+    if (trunk->goaway_sent) {
+        trunk_break_stream(trunk, id, NGHTTP2_REFUSED_STREAM); /* as GOAWAY tells, which may not be under way yet */
+        return 0;
+    }
     if (!trunk->resumes) {
         memset(&metadata->session, 0, sizeof(metadata->session));
     }
