@@ -84,6 +84,7 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
 static void trunk_stream_go_on(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
+    int32_t id = stream->id;
     stream->flags = TRUNK_STREAM_RESUMABLE;
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
@@ -95,7 +96,8 @@ static void trunk_stream_go_on(struct trunk_stream *stream)
     }
     trunk_work_settle(stream);
     trunk->events->resumed(trunk->owner, stream);
-    if (stream->trunk == trunk && stream->wants_room) {
+    /* The owner may have ended and freed it. */
+    if (trunk_stream_of(trunk, id) == stream && stream->wants_room) {
         trunk_stream_window_opened(stream);
     }
 }
