@@ -56,8 +56,13 @@ static void trunk_held_deliver(struct trunk_held *held)
         chain_consume(&held->bytes, length);
     }
     if (stream->trunk == trunk && held->ended) {
+        int32_t id = stream->id;
+        stream->received++;
         stream_input_move(&stream->input, STREAM_ENDED);
         trunk->events->end(trunk->owner, stream);
+        if (trunk_stream_of(trunk, id) == stream) {
+            trunk_ack_now(stream);
+        }
     }
     trunk_held_free(held);
 }
@@ -99,7 +104,8 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
             return;
         }
     }
-    if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR) {
+    if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR &&
+        !(stream->flags & TRUNK_STREAM_RESUMING)) { /* whose ends were told on another trunk */
         if (trunk_ack_last(stream)) {
             return;
         }
