@@ -118,6 +118,7 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
                           struct trunk_carrier *carrier, const struct trunk_events *events, void *owner)
 {
     struct trunk *trunk = memory_zalloc(sizeof(*trunk));
+    assert((!settings->resume || settings->work_slab != NULL) && "what outlives the trunk cannot be in its own slab");
     if (trunk == NULL) {
         return ERROR_NO_MEMORY;
     }
