@@ -74,6 +74,7 @@ void session_on_suspended(void *owner, struct trunk_stream *stream)
         return;
     }
     session_suspend(session);
+    session->told = 1;
     if (session->service->handler->suspended != NULL) {
         session->service->handler->suspended(session);
     }
@@ -88,7 +89,10 @@ void session_on_resumed(void *owner, struct trunk_stream *stream)
     session->suspended_us = 0;
     session->worker->counters.sessions_resumed++;
     LOG(LOG_DEBUG, "session-resumed", LOG_HEX("session", session->id), LOG_TEXT("peer", origin->peer));
-    if (session->service->handler->resumed != NULL) {
+    bool told = session->told;
+
+    session->told = 0;
+    if (told && session->service->handler->resumed != NULL) {
         session->service->handler->resumed(session);
     }
 }

@@ -84,7 +84,7 @@ typedef struct trunkline_handler {
      * edge does not return in time. */
     void (*suspended)(trunkline_session *session);
 
-    /* The session goes on where it was. */
+    /* After `suspended`: the session goes on where it was. */
     void (*resumed)(trunkline_session *session);
 } trunkline_handler;
 
