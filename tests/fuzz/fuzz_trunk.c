@@ -1,7 +1,8 @@
 /*
  * libFuzzer: what an authenticated but hostile peer may send on a trunk. The first byte chooses which end is attacked
- * and what its owner does with streams, and whether these outlive a trunk; the rest are the peer's bytes, cut into pieces of a varying size. Whatever
- * comes, the engine must stay within its memory, its assertions and its promises, and every stream must be closed.
+ * and what its owner does with streams, and whether these outlive a trunk; the rest are the peer's bytes, cut into
+ * pieces of a varying size. Whatever comes, the engine must stay within its memory, its assertions and its promises,
+ * and every stream must be closed.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /*
- * Sessions that outlive their trunks, in whole installations: whatever happens to trunks, every byte arrives once and in
- * order, and each session ends as its two ends said.
+ * Sessions that outlive their trunks, in whole installations: whatever happens to trunks, every byte arrives once and
+ * in order, and each session ends as its two ends said.
  */
 #include "tests/sim/sim_scenario.h"
 

@@ -344,8 +344,8 @@ static void a_truncated_client_leaves_no_gap(void **state)
     fixture_client_finish(client);
     fixture_pump(&fixture);
     assert_true(stream->received.length <= 13);
-    assert_memory_equal(stream->received.bytes != NULL ? stream->received.bytes : (const uint8_t *)"",
-                        "0123456789abc", stream->received.length);
+    assert_memory_equal(stream->received.bytes != NULL ? stream->received.bytes : (const uint8_t *)"", "0123456789abc",
+                        stream->received.length);
     assert_false(stream->ended);
     fixture_wait(&fixture, TIMEOUT_LINGER_MS);
     assert_int_equal(fixture.relay.client_count, 0);

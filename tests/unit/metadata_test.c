@@ -198,9 +198,8 @@ static void a_session_that_goes_on_says_where(void **state)
 static void an_offset_is_decimal_and_below_the_bound(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"",           "-1",          "+1",
-                                        " 1",         "1 ",          "0x1",
-                                        "4294967296", "99999999999", "18446744073709551617"};
+    static const char *const wrong[] = {
+        "", "-1", "+1", " 1", "1 ", "0x1", "4294967296", "99999999999", "18446744073709551617"};
     uint32_t received = 7;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         assert_false(metadata_parse_received(wrong[i], strlen(wrong[i]), &received));

@@ -34,7 +34,7 @@ enum {
 
 /* What the peer saw of a stream. */
 struct seen {
-    size_t data;  /* bytes of DATA */
+    size_t data;   /* bytes of DATA */
     bool answered; /* HEADERS came */
     bool reset;
     uint32_t code;

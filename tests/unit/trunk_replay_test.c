@@ -176,11 +176,11 @@ static void run_expect_all(struct run *run)
         print_error("cut after %llu bytes%s\n", (unsigned long long)run->cuts[i], i < run->cuts_done ? ", done" : "");
     }
     /* What is retained for nothing, pair_dispose finds. */
-    fail_msg("%s: %zu and %zu bytes in pieces of %zu, ends %d, lazy %d, late %d, window %u; opener %zu %s %u, acceptor %zu",
-             wrong, script->length[0], script->length[1], script->piece, (int)script->ends, script->lazy,
-             script->acceptor_sees_late, script->window, run->opened.received_length, 
-             error_name(run->opened.error), run->opened.detail,
-             pair_accepted(&run->pair, 0) != NULL ? pair_accepted(&run->pair, 0)->received_length : 0);
+    fail_msg(
+        "%s: %zu and %zu bytes in pieces of %zu, ends %d, lazy %d, late %d, window %u; opener %zu %s %u, acceptor %zu",
+        wrong, script->length[0], script->length[1], script->piece, (int)script->ends, script->lazy,
+        script->acceptor_sees_late, script->window, run->opened.received_length, error_name(run->opened.error),
+        run->opened.detail, pair_accepted(&run->pair, 0) != NULL ? pair_accepted(&run->pair, 0)->received_length : 0);
 }
 
 /* Returns how many bytes moved after the trunk was there. */

@@ -579,7 +579,8 @@ static void what_is_over_waits_for_its_acknowledgement_but_not_for_ever(void **s
     pair_dispose(&pair);
 }
 
-/* Every allocation of a loss and a resume fails in turn: the stream goes on, or ends; nothing is lost without a word. */
+/* Every allocation of a loss and a resume fails in turn: the stream goes on, or ends; nothing is lost without a word.
+ */
 static void memory_may_run_out_at_any_point(void **state)
 {
     (void)state;
