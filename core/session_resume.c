@@ -82,6 +82,7 @@ void session_on_suspended(void *owner, struct trunk_stream *stream, enum error_c
         return;
     }
     session_suspend(session);
+    session->told = 1;
     if (session->service->handler->suspended != NULL) {
         session->service->handler->suspended(session);
     }
@@ -96,11 +97,14 @@ void session_on_resumed(void *owner, struct trunk_stream *stream)
     session->suspended_us = 0;
     session->worker->counters.sessions_resumed++;
     LOG(LOG_DEBUG, "session-resumed", LOG_HEX("session", session->id), LOG_TEXT("peer", origin->peer));
+    bool told = session->told;
+
+    session->told = 0;
     if (session->state == SESSION_OPEN && !session_note_tell(session)) {
         session_fail(session);
         return;
     }
-    if (session->service->handler->resumed != NULL) {
+    if (told && session->service->handler->resumed != NULL) {
         session->service->handler->resumed(session);
     }
 }

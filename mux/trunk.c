@@ -120,6 +120,7 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
                           struct trunk_carrier *carrier, const struct trunk_events *events, void *owner)
 {
     struct trunk *trunk = memory_zalloc(sizeof(*trunk));
+    assert((!settings->resume || settings->work_slab != NULL) && "what outlives the trunk cannot be in its own slab");
     if (trunk == NULL) {
         return ERROR_NO_MEMORY;
     }
@@ -612,7 +613,8 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed || trunk_stream_queued(stream) == 0) {
+    if (trunk == NULL || trunk->failed || trunk_stream_interrupted(stream) || trunk_stream_queued(stream) == 0) {
+        /* While it resumes nobody knows which bytes the peer lacks: what is queued must not come without them. */
         trunk_stream_reset(stream, code);
         return;
     }

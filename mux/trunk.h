@@ -263,7 +263,8 @@ uint32_t trunk_stream_receive_window(const struct trunk_stream *stream);
 void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code);
 
 /* As trunk_stream_reset, but what is queued is sent first: for an end that is not clean, behind bytes that are good.
- * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped. */
+ * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped; so it
+ * is when the stream is suspended or resuming. */
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
 
 /* True until `closed`, or a reset: also while it is suspended. */

@@ -140,15 +140,19 @@ bool trunk_ack_last(struct trunk_stream *stream)
 
 void trunk_ack_age(struct trunk *trunk)
 {
-    list_for_each(&trunk->unacknowledged, node) {
+    struct list_node *node;
+    /* The oldest are first. An event may reset any of them, so the walk begins anew after each. */
+    while ((node = list_first(&trunk->unacknowledged)) != NULL) {
         struct trunk_stream *stream = container_of(node, struct trunk_stream, all);
         if (!(stream->flags & TRUNK_STREAM_AGED)) {
-            stream->flags |= TRUNK_STREAM_AGED;
-            continue;
+            break;
         }
         /* It came in order on a trunk that lives: the peer has it, and does not say so. */
         trunk_stream_detach(stream);
         trunk->events->closed(trunk->owner, stream, ERROR_NONE, 0);
+    }
+    list_for_each(&trunk->unacknowledged, young) {
+        container_of(young, struct trunk_stream, all)->flags |= TRUNK_STREAM_AGED;
     }
 }
 
@@ -243,13 +247,9 @@ static bool trunk_stream_acknowledge(struct trunk_stream *stream, uint32_t offse
     uint32_t less = 0U - more;
     bool news = true;
     if (more > 0 && more <= work->retained) {
-        bool had_overhang = work->overhang > 0;
         bool over = (stream->flags & TRUNK_STREAM_OVER) != 0;
         trunk_stream_release(stream, more);
-        if (over || !had_overhang) {
-            if (!over) {
-                trunk_work_settle(stream);
-            }
+        if (over) {
             return true;
         }
     } else if (less < work->overhang) {
@@ -258,8 +258,8 @@ static bool trunk_stream_acknowledge(struct trunk_stream *stream, uint32_t offse
         news = false;
     }
     if (news) {
-        trunk_stream_window_opened(stream);
         trunk_work_settle(stream);
+        trunk_stream_window_opened(stream); /* the last: the owner may end and free it */
     }
     return news;
 }

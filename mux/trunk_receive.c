@@ -56,8 +56,13 @@ static void trunk_held_deliver(struct trunk_held *held)
         chain_consume(&held->bytes, length);
     }
     if (stream->trunk == trunk && held->ended) {
+        int32_t id = stream->id;
+        stream->received++;
         stream_input_move(&stream->input, STREAM_ENDED);
         trunk->events->end(trunk->owner, stream);
+        if (trunk_stream_of(trunk, id) == stream) {
+            trunk_ack_now(stream);
+        }
     }
     trunk_held_free(held);
 }
@@ -99,7 +104,8 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
             return;
         }
     }
-    if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR) {
+    if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR &&
+        !(stream->flags & TRUNK_STREAM_RESUMING)) { /* whose ends were told on another trunk */
         if (trunk_ack_last(stream)) {
             return;
         }
@@ -293,6 +299,10 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
     struct metadata *metadata = &trunk->parser.view;
     bool over = trunk->open_streams > trunk->settings.sessions_max;
     int status = 0;
+    if (trunk->goaway_sent) {
+        trunk_break_stream(trunk, id, NGHTTP2_REFUSED_STREAM); /* as GOAWAY tells, which may not be under way yet */
+        return 0;
+    }
     if (!trunk->resumes) {
         memset(&metadata->session, 0, sizeof(metadata->session));
     }

@@ -100,7 +100,7 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
     }
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
-    work->overhang = bytes;
+    work->overhang += bytes;             /* there may be some from an earlier trunk */
     stream->sent = acknowledged + bytes; /* without the end */
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);
@@ -112,15 +112,19 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
 static void trunk_stream_go_on(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
+    int32_t id = stream->id;
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
     }
-    if (stream->work->unconsumed == 0 && stream->received != 0) {
-        trunk_ack_later(stream, 0); /* what was said of it on the trunk that is lost may be lost, too */
+    if (stream->received != 0) {
+        /* What was said of it on the trunk that is lost may be lost, too; and the consumer of the rest may wait for
+         * more, which the peer cannot send before it knows. */
+        trunk_ack_later(stream, 0);
     }
     trunk_work_settle(stream);
     trunk->events->resumed(trunk->owner, stream);
-    if (stream->trunk == trunk && stream->wants_room) {
+    /* The owner may have ended and freed it. */
+    if (trunk_stream_of(trunk, id) == stream && stream->wants_room) {
         trunk_stream_window_opened(stream);
     }
 }

@@ -33,10 +33,26 @@ static size_t size_min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* A peer that opens windows and acknowledges nothing must not make us keep all that it is sent. An honest one owes for
+ * a window that is under way, one whose acknowledgement is, and what it gathers before it sends that; and its windows
+ * are as large as ours may be. What is kept is charged to the budget as well. */
+static int64_t trunk_retained_max(const struct trunk *trunk)
+{
+    uint32_t most = trunk->settings.stream_window_max_bytes;
+    uint32_t window = trunk->peer_initial_window > most ? trunk->peer_initial_window : most;
+    return 2 * ((int64_t)window + (int64_t)LIMIT_TRUNK_OWED_BYTES);
+}
+
 int64_t trunk_stream_window(const struct trunk_stream *stream)
 {
+    const struct trunk_work *work = stream->work;
     int64_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
-    return stream->work != NULL ? window - (int64_t)stream->work->overhang : window;
+    if (!(stream->flags & TRUNK_STREAM_RESUMABLE)) {
+        return window;
+    }
+    int64_t open = window - (work != NULL ? (int64_t)work->overhang : 0);
+    int64_t kept = trunk_retained_max(stream->trunk) - (work != NULL ? (int64_t)work->retained : 0);
+    return open < kept ? open : kept;
 }
 
 /* nghttp2 holds back a DATA frame behind a shut window even when it is empty, and the turn with it. */

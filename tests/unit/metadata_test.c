@@ -137,6 +137,12 @@ static void each_malformed_field_is_found(void **state)
         {"trunkline-tls", "version=0304"},
         {"trunkline-tls", "version=03g4;suite=1301"},
         {"trunkline-tls", "version=0304;suite=13011"},
+        {"trunkline-received", "0"}, /* of no session */
+        {"trunkline-session", ""},
+        {"trunkline-session", "000102030405060708090a0b0c0d0e0"},
+        {"trunkline-session", "000102030405060708090a0b0c0d0e0f0"},
+        {"trunkline-session", "000102030405060708090A0B0C0D0E0F"},
+        {"trunkline-session", "000102030405060708090a0b0c0d0e0g"},
     };
     struct metadata_parser parser;
     assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
@@ -150,6 +156,66 @@ static void each_malformed_field_is_found(void **state)
     assert_int_equal(parse(&parser, good, 4), ERROR_NONE);
     assert_int_equal(parser.view.client.port, 1);
     metadata_parser_dispose(&parser);
+}
+
+static void a_session_that_goes_on_says_where(void **state)
+{
+    (void)state;
+    static const uint32_t offsets[] = {0, 1, 999999999, 1000000000, UINT32_MAX};
+    struct metadata_parser parser;
+    char room[METADATA_ENCODE_BYTES];
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < 3 * sizeof(offsets) / sizeof(offsets[0]); i++) {
+        struct metadata metadata = {.service = "echo"};
+        size_t count = 0;
+        metadata.session.known = i % 3 > 0;
+        metadata.session.resumes = i % 3 > 1;
+        metadata.session.received = offsets[i / 3];
+        for (size_t k = 0; k < METADATA_SESSION_BYTES; k++) {
+            metadata.session.id[k] = (uint8_t)(0xf7 + 13 * k);
+        }
+        assert_int_equal(metadata_encode(&metadata, room, sizeof(room), fields, &count), ERROR_NONE);
+        metadata_parse_begin(&parser);
+        for (size_t k = 0; k < count; k++) {
+            metadata_parse_field(&parser, fields[k].name, fields[k].name_length, fields[k].value,
+                                 fields[k].value_length);
+        }
+        assert_int_equal(metadata_parse_end(&parser), ERROR_NONE);
+        const struct metadata_session *session = &parser.view.session;
+        assert_int_equal(session->known, metadata.session.known);
+        assert_int_equal(session->resumes, metadata.session.resumes);
+        if (session->known) {
+            assert_memory_equal(session->id, metadata.session.id, METADATA_SESSION_BYTES);
+        }
+        if (session->resumes) {
+            assert_int_equal(session->received, offsets[i / 3]);
+        }
+    }
+    metadata_parser_dispose(&parser);
+}
+
+static void an_offset_is_decimal_and_below_the_bound(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "", "-1", "+1", " 1", "1 ", "0x1", "4294967296", "99999999999", "18446744073709551617"};
+    uint32_t received = 7;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_false(metadata_parse_received(wrong[i], strlen(wrong[i]), &received));
+        const char *const pairs[][2] = {{":method", "CONNECT"},
+                                        {":authority", "a"},
+                                        {"trunkline-session", "000102030405060708090a0b0c0d0e0f"},
+                                        {"trunkline-received", wrong[i]}};
+        struct metadata_parser parser;
+        assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+        assert_int_equal(parse(&parser, pairs, 4), ERROR_BAD_METADATA);
+        metadata_parser_dispose(&parser);
+    }
+    assert_true(metadata_parse_received("0000000042", 10, &received));
+    assert_int_equal(received, 42);
+    assert_true(metadata_parse_received("4294967295", 10, &received));
+    assert_int_equal(received, UINT32_MAX);
 }
 
 static void what_is_no_connect_is_told_first(void **state)
@@ -314,6 +380,8 @@ int main(void)
         cmocka_unit_test(only_what_identifies_a_client_is_kept_out_of_the_header_table),
         cmocka_unit_test(names_that_no_field_can_carry_are_refused),
         cmocka_unit_test(each_malformed_field_is_found),
+        cmocka_unit_test(a_session_that_goes_on_says_where),
+        cmocka_unit_test(an_offset_is_decimal_and_below_the_bound),
         cmocka_unit_test(what_is_no_connect_is_told_first),
         cmocka_unit_test(the_limit_of_header_bytes_counts_what_is_unknown_too),
         cmocka_unit_test(a_long_service_name_is_refused),
