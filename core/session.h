@@ -68,6 +68,7 @@ struct trunkline_session {
     uint8_t opened;                      /* the handler's `open` was called: it is owed a `closed` */
     uint8_t ended : 1;                   /* the handler called trunkline_end */
     uint8_t keyed : 1;                   /* `key` is one */
+    uint8_t reopened : 1;                /* it took the place of an earlier one, whose note the edge has */
 };
 
 /* The trunk that sessions come from: the owner of its trunk events. */

@@ -3,8 +3,8 @@
  * does not read is stopped by its own window. A session owns its echo only while something is kept. The session's
  * worker.
  *
- * A session that is opened again needs no note: what came from the client and what went to it are the same bytes, so the
- * two counts tell where to go on.
+ * A session that is opened again needs no note: what came from the client and what went to it are the same bytes, so
+ * the two counts tell where to go on.
  */
 #include "handlers.h"
 
@@ -136,8 +136,8 @@ static void echo_drained(trunkline_session *session)
     size_t taken;
     int ended;
 
-    if (echo == NULL) {
-        return;
+    if (echo == NULL || echo->kept == NULL) {
+        return; /* nothing is kept; but bytes may still have to be skipped */
     }
     bytes = backlog_bytes(echo->kept, &length);
     taken = trunkline_write(session, bytes, length);
