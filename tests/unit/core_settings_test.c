@@ -112,16 +112,31 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_null(reading.settings.services);
 }
 
+static void only_a_service_that_there_is_reopens(void **state)
+{
+    (void)state;
+    struct reading reading;
+    READ(&reading, REQUIRED_ARGUMENTS, "--service=web=forward:127.0.0.1:80", "--reopen=echo");
+    assert_int_equal(reading.verdict, SETTINGS_RUN);
+    assert_true(reading.settings.services[0].reopens);
+    assert_false(reading.settings.services[1].reopens);
+    core_settings_dispose(&reading.settings);
+    READ(&reading, REQUIRED_ARGUMENTS, "--reopen=echo", "--reopen=ech");
+    assert_int_equal(reading.verdict, SETTINGS_WRONG);
+    assert_non_null(strstr(reading.errors, "no service is named ech"));
+    core_settings_dispose(&reading.settings);
+}
+
 static void every_field_has_an_option(void **state)
 {
     (void)state;
     struct reading reading;
     READ(&reading, REQUIRED_ARGUMENTS, "--listen=[::]:0", "--service=web=forward:127.0.0.1:80",
          "--service=local=forward:unix:/run/a=b", "--service=chat=plugin:./chat.so", "--allow-name=edge-1",
-         "--allow-name=edge-2", "--reopen=web", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11", "--trunks-max=12",
-         "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K", "--handshake-timeout=1ms",
-         "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms", "--ping-timeout=3ms", "--log-level=error",
-         "--log-format=json", "--check-config");
+         "--allow-name=edge-2", "--reopen=web", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11",
+         "--trunks-max=12", "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K",
+         "--handshake-timeout=1ms", "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms",
+         "--ping-timeout=3ms", "--log-level=error", "--log-format=json", "--check-config");
     const struct core_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
@@ -282,6 +297,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_command_line_gets_the_defaults),
+        cmocka_unit_test(only_a_service_that_there_is_reopens),
         cmocka_unit_test(every_field_has_an_option),
         cmocka_unit_test(services_read_in_every_form_of_the_file),
         cmocka_unit_test(broken_services_are_refused),

@@ -17,7 +17,7 @@
 #define FRAME_BYTES 9U
 #define FIXED_BYTES 12U
 #define NOTE_TYPE   0xf8U
-#define MANY_FRAMES 100000
+#define MANY_FRAMES 1000000
 
 static struct core_pair pair;
 static struct core_client client;
