@@ -176,7 +176,6 @@ static struct trunk_stream *session_on_opening(void *owner, const struct metadat
     struct trunk_stream *stream = NULL;
     trunkline_session *session;
 
-    origin->worker->opening = metadata;
     if (metadata->session.known && session_resume_opening(origin, metadata, status, &stream)) {
         return stream;
     }
@@ -192,6 +191,7 @@ static struct trunk_stream *session_on_opening(void *owner, const struct metadat
         session_log_refused(origin, metadata, ERROR_NO_MEMORY);
         return NULL;
     }
+    origin->worker->opening = metadata; /* until `open` has returned: the view is the trunk's */
     return &session->stream;
 }
 
@@ -213,6 +213,7 @@ static void session_on_attached(void *owner, struct trunk_stream *stream)
     trunkline_session *session = container_of(stream, trunkline_session, stream);
 
     if (session->service == NULL) {
+        origin->worker->opening = NULL;
         session_refuse_unknown(origin, session);
         return;
     }
@@ -222,7 +223,8 @@ static void session_on_attached(void *owner, struct trunk_stream *stream)
         LOG_TEXT("service", session->metadata->view.service));
     session_move(session, SESSION_EXPECT_ANSWER);
     session->opened = 1;
-    origin->worker->counters.sessions_reopened += origin->worker->opening->session.resumes;
+    session->reopened = origin->worker->opening->session.resumes & 1U;
+    origin->worker->counters.sessions_reopened += session->reopened;
     session->service->handler->open(session, session->service->data);
     origin->worker->opening = NULL;
 }

@@ -69,6 +69,7 @@ struct trunkline_session {
     uint8_t ended : 1;                   /* the handler called trunkline_end */
     uint8_t keyed : 1;                   /* `key` is one */
     uint8_t told : 1;                    /* the handler has heard `suspended`: it is owed `resumed` */
+    uint8_t reopened : 1;                /* it took the place of an earlier one, whose note the edge has */
 };
 
 /* The trunk that sessions come from: the owner of its trunk events. */

@@ -101,6 +101,7 @@ struct core_worker {
     struct list noting;             /* of struct session_resources: notes to be sent */
     struct timer notes;             /* when */
     struct timer move;              /* DRAINING */
+    unsigned move_turns;            /* in which sessions were moved, up to MOVE_PATIENCE */
     struct list suspended;          /* sessions whose trunk is lost, the longest wait first */
     struct timer resume_deadline;
     struct list closing; /* sessions whose handler is owed `closed` */

@@ -95,6 +95,7 @@ struct trunk {
     uint8_t ack_part_length;
     struct chain notes;      /* frames of notes to be sent */
     struct chain note_input; /* the note that is being received, from its offsets on */
+    bool note_skipped;       /* the frame that comes is no note: too long, or not the peer's to send */
     uint8_t ack_due;         /* `owed` goes with the next frames */
     uint8_t resumes;         /* both ends do */
     uint8_t has_answer;      /* of the response under way: trunkline-received came */

@@ -91,9 +91,19 @@ static void client_on_closed(void *owner, struct trunk_stream *stream, enum erro
 
 static void client_on_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
 {
-    (void)reason;
     (void)owner;
     client_of(stream)->suspended++;
+    client_of(stream)->error = reason;
+}
+
+static void client_on_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note)
+{
+    struct core_client *client = client_of(stream);
+
+    (void)owner;
+    client->noted++;
+    client->note = *note;
+    client->note.bytes = memcpy(client->note_bytes, note->bytes, note->length);
 }
 
 static void client_on_resumed(void *owner, struct trunk_stream *stream)
@@ -144,6 +154,7 @@ static const struct trunk_events client_events = {
     .writable = client_on_writable,
     .closed = client_on_closed,
     .suspended = client_on_suspended,
+    .noted = client_on_noted,
     .resumed = client_on_resumed,
     .ready = client_on_ready,
     .goaway = client_on_goaway,

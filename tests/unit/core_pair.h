@@ -22,6 +22,9 @@ struct core_client {
     int closed;
     int suspended;
     int resumed;
+    int noted;
+    struct metadata_note note; /* the last; its bytes are in note_bytes */
+    uint8_t note_bytes[METADATA_NOTE_MAX];
     enum error_code error;
     uint32_t detail;
     const uint8_t *to_send; /* goes on being written as there is room */

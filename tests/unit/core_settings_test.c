@@ -117,6 +117,21 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_null(reading.settings.services);
 }
 
+static void only_a_service_that_there_is_reopens(void **state)
+{
+    (void)state;
+    struct reading reading;
+    READ(&reading, REQUIRED_ARGUMENTS, "--service=web=forward:127.0.0.1:80", "--reopen=echo");
+    assert_int_equal(reading.verdict, SETTINGS_RUN);
+    assert_true(reading.settings.services[0].reopens);
+    assert_false(reading.settings.services[1].reopens);
+    core_settings_dispose(&reading.settings);
+    READ(&reading, REQUIRED_ARGUMENTS, "--reopen=echo", "--reopen=ech");
+    assert_int_equal(reading.verdict, SETTINGS_WRONG);
+    assert_non_null(strstr(reading.errors, "no service is named ech"));
+    core_settings_dispose(&reading.settings);
+}
+
 static void every_field_has_an_option(void **state)
 {
     (void)state;
@@ -320,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_command_line_gets_the_defaults),
+        cmocka_unit_test(only_a_service_that_there_is_reopens),
         cmocka_unit_test(every_field_has_an_option),
         cmocka_unit_test(services_read_in_every_form_of_the_file),
         cmocka_unit_test(broken_services_are_refused),

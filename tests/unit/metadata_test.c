@@ -218,6 +218,89 @@ static void an_offset_is_decimal_and_below_the_bound(void **state)
     assert_int_equal(received, UINT32_MAX);
 }
 
+/* Encodes a request of a session that may be opened again, and parses it. */
+static enum error_code note_there_and_back(struct metadata_parser *parser, const struct metadata_note *note)
+{
+    static char room[METADATA_ENCODE_BYTES + 2U * METADATA_NOTE_MAX + 80U];
+    struct metadata metadata = {.service = "a", .session = {.known = 1, .resumes = 1, .reopens = 1}};
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    size_t count = 0;
+    metadata.session.received = 4000000000U;
+    metadata.session.acknowledged = 12;
+    metadata.session.note = *note;
+    assert_true(metadata_encode_bytes(&metadata) <= sizeof(room));
+    enum error_code error = metadata_encode(&metadata, room, metadata_encode_bytes(&metadata), fields, &count);
+    metadata_parse_begin(parser);
+    for (size_t i = 0; i < count && error == ERROR_NONE; i++) {
+        metadata_parse_field(parser, fields[i].name, fields[i].name_length, fields[i].value, fields[i].value_length);
+    }
+    return error == ERROR_NONE ? metadata_parse_end(parser) : error;
+}
+
+static void notes_of_every_length_come_back(void **state)
+{
+    (void)state;
+    struct metadata_parser parser;
+    uint8_t bytes[METADATA_NOTE_MAX];
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * 7U);
+    }
+    for (uint32_t length = 0; length <= sizeof(bytes); length++) {
+        struct metadata_note note = {.bytes = bytes, .length = length, .sent = UINT32_MAX, .consumed = length};
+        assert_int_equal(note_there_and_back(&parser, &note), ERROR_NONE);
+        const struct metadata_session *session = &parser.view.session;
+        assert_true(session->known && session->resumes && session->reopens);
+        assert_int_equal(session->received, 4000000000U);
+        assert_int_equal(session->acknowledged, 12);
+        assert_non_null(session->note.bytes);
+        assert_int_equal(session->note.length, length);
+        assert_memory_equal(session->note.bytes, bytes, length);
+        assert_int_equal(session->note.sent, UINT32_MAX);
+        assert_int_equal(session->note.consumed, length);
+    }
+    assert_int_equal(note_there_and_back(&parser, &(struct metadata_note){0}), ERROR_NONE);
+    assert_null(parser.view.session.note.bytes);
+    metadata_parser_dispose(&parser);
+}
+
+static void malformed_notes_are_found(void **state)
+{
+    (void)state;
+    static char too_long[4U * METADATA_NOTE_MAX];
+    static const char *const wrong[] = {
+        "",
+        ":",
+        "::",
+        "::;sent=1",
+        "::;consumed=1;sent=1",
+        "::;sent=1;consumed=",
+        "::;sent=;consumed=1",
+        "::;sent=4294967296;consumed=1",
+        "::;sent=1;consumed=1;more=1",
+        "::;sent=1;consumed=1 ",
+        "::;sent=-1;consumed=1",
+        ":A*A=:;sent=1;consumed=1",
+        "AAAA;sent=1;consumed=1",
+        ":AAAA;sent=1;consumed=1",
+        ":AA:AA:;sent=1;consumed=1",
+        too_long,
+    };
+    struct metadata_parser parser;
+    size_t letters = 4U * ((METADATA_NOTE_MAX + 3U) / 3U);
+    too_long[0] = ':';
+    memset(too_long + 1, 'A', letters);
+    (void)snprintf(too_long + 1 + letters, sizeof(too_long) - 1 - letters, ":;sent=1;consumed=1");
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        const char *const pairs[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-note", wrong[i]}};
+        assert_int_equal(parse(&parser, pairs, 3), ERROR_BAD_METADATA);
+    }
+    const char *const alone[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-acknowledged", "1"}};
+    assert_int_equal(parse(&parser, alone, 3), ERROR_BAD_METADATA); /* of no session */
+    metadata_parser_dispose(&parser);
+}
+
 static void what_is_no_connect_is_told_first(void **state)
 {
     (void)state;
@@ -382,6 +465,8 @@ int main(void)
         cmocka_unit_test(each_malformed_field_is_found),
         cmocka_unit_test(a_session_that_goes_on_says_where),
         cmocka_unit_test(an_offset_is_decimal_and_below_the_bound),
+        cmocka_unit_test(notes_of_every_length_come_back),
+        cmocka_unit_test(malformed_notes_are_found),
         cmocka_unit_test(what_is_no_connect_is_told_first),
         cmocka_unit_test(the_limit_of_header_bytes_counts_what_is_unknown_too),
         cmocka_unit_test(a_long_service_name_is_refused),
