@@ -411,7 +411,7 @@ static void sessions_of_other_services_are_not_moved(void **state)
 
 static void a_drain_lets_what_was_written_leave_first(void **state)
 {
-    static const uint8_t bytes[30000];
+    static const uint8_t bytes[12000];
 
     (void)state;
     start();
