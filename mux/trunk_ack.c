@@ -196,18 +196,21 @@ size_t trunk_ack_write(struct trunk *trunk, uint8_t *into, size_t capacity)
 
 /* ------------------------------------------------------------------------------------------------ receiving */
 
-static struct trunk_stream *trunk_stream_of_ack(struct trunk *trunk, int32_t id)
+/* `walked` streams were looked at in vain. */
+static struct trunk_stream *trunk_stream_of_ack(struct trunk *trunk, int32_t id, uint64_t *walked)
 {
     struct trunk_stream *stream = trunk_stream_of(trunk, id);
+    *walked = 0;
     if (stream != NULL) {
         return stream;
     }
-    /* Few: each of them is here for one round trip. */
+    /* Each of them is here for one round trip, and they are acknowledged in about their order. */
     list_for_each(&trunk->unacknowledged, node) {
         stream = container_of(node, struct trunk_stream, all);
         if (stream->id == id) {
             return stream;
         }
+        ++*walked;
     }
     return NULL;
 }
@@ -280,11 +283,12 @@ int trunk_ack_take(struct trunk *trunk, const uint8_t *bytes, size_t length)
         }
         trunk->ack_part_length = 0;
         int32_t id = (int32_t)(read_big_endian(trunk->ack_part) & INT32_MAX);
-        struct trunk_stream *stream = trunk->resumes ? trunk_stream_of_ack(trunk, id) : NULL;
+        uint64_t walked = 0;
+        struct trunk_stream *stream = trunk->resumes ? trunk_stream_of_ack(trunk, id, &walked) : NULL;
         if (stream != NULL && (stream->flags & TRUNK_STREAM_RESUMABLE) &&
             trunk_stream_acknowledge(stream, read_big_endian(trunk->ack_part + 4))) {
             trunk_budget_earn(&trunk->budget, TRUNK_COST_FRAME);
-        } else if (trunk_charge(trunk, TRUNK_COST_FRAME) != 0) {
+        } else if (trunk_charge(trunk, TRUNK_COST_FRAME + walked / TRUNK_COST_WALK_STREAMS) != 0) {
             return NGHTTP2_ERR_CALLBACK_FAILURE;
         }
     }
