@@ -123,6 +123,19 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
     relay_settle_later(relay);
 }
 
+void edge_resumes_enlist(struct edge_client *client, uint32_t waited_ms)
+{
+    struct relay *relay = edge_client_relay(client);
+    struct edge_client_extra *extra = client->extra;
+    uint64_t now_us = relay->scheduler->now_us;
+    uint64_t waited_us = 1000U * (uint64_t)waited_ms;
+    extra->suspended_us = now_us > waited_us ? now_us - waited_us : 1;
+    resume_enlist(extra, &relay->pool.cores[extra->core]);
+    if (!timer_armed(&relay->resumes.deadline)) {
+        resume_arm(relay);
+    }
+}
+
 void edge_client_stream_suspended(void *owner, struct trunk_stream *stream)
 {
     edge_client_suspend(container_of(stream, struct edge_client, stream), owner);

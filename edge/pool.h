@@ -17,8 +17,8 @@ struct relay;
 struct uplink;
 
 struct pool_core {
-    struct list suspended;  /* of struct edge_client_extra: whose session it has, and who wait for a trunk to it; the
-                               longest wait first */
+    struct list suspended; /* of struct edge_client_extra: whose session it has, and who wait for a trunk to it; the
+                              longest wait first */
     char server_name[256]; /* that the core's certificate must bear */
 };
 

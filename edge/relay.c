@@ -147,6 +147,29 @@ enum error_code relay_admit(struct relay *relay, size_t listener, const struct a
     return ERROR_NONE;
 }
 
+/* ------------------------------------------------------------------------------------------------ takeover */
+
+void relay_inherit(struct relay *relay, const uint8_t secret[TLS_SESSION_SECRET_BYTES], uint64_t numbered)
+{
+    memcpy(relay->session_secret, secret, sizeof(relay->session_secret));
+    relay->sessions_numbered = numbered;
+}
+
+size_t relay_let_go(struct relay *relay)
+{
+    struct edge_client *client = slab_next(&relay->client_slab, NULL);
+    size_t gone = 0;
+    while (client != NULL) {
+        struct edge_client *next = slab_next(&relay->client_slab, client);
+        if (client->handed_over) {
+            edge_client_let_go(client);
+            gone++;
+        }
+        client = next;
+    }
+    return gone;
+}
+
 /* ------------------------------------------------------------------------------------------------ life */
 
 void relay_reload(struct relay *relay, struct tls_context *client_context, struct tls_context *trunk_context)

@@ -24,6 +24,7 @@
 #include "mux/error.h"
 #include "mux/list.h"
 #include "mux/metadata.h"
+#include "mux/pack.h"
 #include "mux/scheduler.h"
 #include "mux/stream.h"
 
@@ -222,6 +223,20 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code);
 /* As trunk_stream_reset, but what is queued is sent first: for an end that is not clean, behind bytes that are good.
  * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped. */
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
+
+/* For another process that goes on with the stream, as with one whose trunk is lost. Exportable is what can be resumed.
+ * An export changes nothing, and secrets are not in it, only bytes. The import makes a suspended stream, for
+ * trunk_stream_resume, or, when it was not answered yet, to be reset and opened again: ERROR_INVALID, ERROR_NO_MEMORY;
+ * nothing is to be freed then. `work_slab` as in trunk_settings. */
+bool trunk_stream_exportable(const struct trunk_stream *stream);
+void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack);
+enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab);
+
+/* As trunk_stream_reset, but the peer is told nothing: somebody else goes on with the stream. */
+void trunk_stream_forget(struct trunk_stream *stream);
+
+/* What trunk_new was given. */
+void *trunk_owner(const struct trunk *trunk);
 
 /* True until `closed`, or a reset: also while it is suspended. */
 static inline bool trunk_stream_attached(const struct trunk_stream *stream)
