@@ -175,6 +175,7 @@ static void edge_on_signal(void *owner, enum process_signal signal)
         edge_reload(edge);
         break;
     case PROCESS_SIGNAL_DRAIN:
+        takeover_control_stop(edge->control);
         if (!edge->handed_over) {
             process_notify("STOPPING=1");
         }
@@ -430,7 +431,7 @@ static enum error_code edge_ask(struct edge *edge)
     enum error_code error = takeover_take_new(&edge->take, &self, edge->settings.takeover, &outcome);
     if (error != ERROR_NONE) {
         edge_complain("takeover: %s", outcome.reason);
-        return error;
+        return ERROR_REFUSED; /* whatever it was: one exit code */
     }
     edge->identity = takeover_take_identity(edge->take);
     return ERROR_NONE;

@@ -56,8 +56,9 @@ enum error_code takeover_control_publish(struct takeover_control *control);
 enum error_code takeover_control_start(struct takeover_control *control, struct loop *loop,
                                        const struct takeover_edge *edge, takeover_over_fn *over, void *owner);
 
-/* Ends an attempt that goes on, and waits for its thread; removes the socket from its path unless a takeover is done.
- * The first before loop and workers are freed, the second after. It nulls the pointer; NULL is allowed for both. */
+/* Ends an attempt that goes on (`over` is called from within) and waits for its thread; removes the socket from its
+ * path unless a takeover is done. The first before loop and workers are freed, the second after. It nulls the pointer;
+ * NULL is allowed for both. */
 void takeover_control_stop(struct takeover_control *control);
 void takeover_control_free(struct takeover_control **control);
 

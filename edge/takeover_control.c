@@ -17,8 +17,8 @@
 #include "mux/process.h"
 
 #define BACKLOG       4
-#define OWNER_ONLY    077 /* umask */
-#define SUFFIX_LENGTH 16U /* "." and a process number */
+#define OWNER_ONLY    0177 /* umask: mode 0600 */
+#define SUFFIX_LENGTH 16U  /* "." and a process number */
 
 struct takeover_control {
     struct loop_source source;
@@ -222,10 +222,8 @@ void takeover_control_stop(struct takeover_control *control)
     }
     if (control->running) {
         takeover_channel_hasten(&control->channel);
-        process_thread_join(control->thread);
-        control->running = false;
+        control_over(&control->post);
     }
-    takeover_channel_close(&control->channel);
     if (control->loop != NULL) {
         loop_unwatch(control->loop, &control->source);
         control->loop = NULL;

@@ -72,7 +72,7 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
     chain_consume(&work->queue, bytes);
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
-    work->overhang = bytes;
+    work->overhang += bytes; /* what is left of it from an earlier trunk has not been consumed either */
     stream->sent = acknowledged + bytes - (end_acknowledged ? 1U : 0U);
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);
