@@ -190,8 +190,10 @@ void edge_client_let_go(struct edge_client *client);
 /* No handshake begins until it is let; those that have begun go on. */
 void edge_handshakes_hold(struct relay *relay, bool hold);
 
-/* Clients whose handshake has begun and is not complete. */
-size_t edge_handshakes_begun(const struct relay *relay);
+/* Clients for whom something is under way that another process could not go on with, or not as well: their handshake
+ * has begun, or a core was asked for their session and has not answered. Soon there are none while handshakes are held.
+ */
+size_t edge_clients_unsettled(const struct relay *relay);
 
 /* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory of the relay's slab. ERROR_NO_MEMORY (nothing to dispose of
  * then). */

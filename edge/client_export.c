@@ -71,6 +71,23 @@ enum edge_client_export edge_client_exportable(const struct edge_client *client,
     return core == NO_CORE || waits || map->cores_up[core] ? EDGE_CLIENT_EXPORT_YES : EDGE_CLIENT_EXPORT_NO_CORE;
 }
 
+static bool client_unsettled(const struct edge_client *client)
+{
+    bool begun = client->state == EDGE_CLIENT_EXPECT_HANDSHAKE && tls_initialized(&client->tls);
+    bool asked = trunk_stream_attached(&client->stream) && !trunk_stream_suspended(&client->stream) &&
+                 (client->state == EDGE_CLIENT_EXPECT_ANSWER || trunk_stream_interrupted(&client->stream));
+    return begun || asked;
+}
+
+size_t edge_clients_unsettled(const struct relay *relay)
+{
+    size_t count = 0;
+    for (const struct edge_client *client = NULL; (client = slab_next(&relay->client_slab, client)) != NULL;) {
+        count += client_unsettled(client);
+    }
+    return count;
+}
+
 static void export_address(const struct address_compact *address, struct pack *pack)
 {
     pack_raw(pack, address->ip, sizeof(address->ip));

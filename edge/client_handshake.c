@@ -111,12 +111,3 @@ void edge_handshakes_hold(struct relay *relay, bool hold)
     relay->handshakes.held = hold;
     handshakes_go_on(relay);
 }
-
-size_t edge_handshakes_begun(const struct relay *relay)
-{
-    size_t begun = 0;
-    for (const struct edge_client *client = NULL; (client = slab_next(&relay->client_slab, client)) != NULL;) {
-        begun += client->state == EDGE_CLIENT_EXPECT_HANDSHAKE && tls_initialized(&client->tls);
-    }
-    return begun;
-}

@@ -18,7 +18,7 @@
 #include "mux/log.h"
 #include "mux/memory.h"
 
-#define BEGUN_LOOK_MS 10U
+#define SETTLE_LOOK_MS 10U
 
 struct give {
     struct takeover_channel *channel;
@@ -190,12 +190,12 @@ static void give_hold(struct give *give, bool hold)
 }
 
 /* A handshake that has begun cannot be handed over, so it is completed first, within a bound; who has not begun waits
- * for the new process. */
+ * for the new process. Likewise what cores were asked for: the new process would ask again, and be overtaken. */
 static enum error_code give_freeze(struct give *give)
 {
-    uint64_t until_us = clock_monotonic_us() + 1000U * (uint64_t)TIMEOUT_TAKEOVER_BEGUN_MS;
+    uint64_t until_us = clock_monotonic_us() + 1000U * (uint64_t)TIMEOUT_TAKEOVER_SETTLE_MS;
     for (;;) {
-        size_t begun = 0;
+        size_t unsettled = 0;
         uint64_t since_us = clock_monotonic_us();
         enum error_code error = give_borrow(give);
         if (error != ERROR_NONE) {
@@ -204,18 +204,18 @@ static enum error_code give_freeze(struct give *give)
         give_hold(give, true);
         for (uint32_t i = 0; i < give->borrowed; i++) {
             struct relay *relay = edge_worker_relay(give->edge->workers[i]);
-            begun += edge_handshakes_begun(relay);
+            unsettled += edge_clients_unsettled(relay);
             if (relay->state != RELAY_RUNNING) {
                 return give_fail(give, ERROR_SHUTDOWN, "the running process is about to end");
             }
         }
-        if (begun == 0 || since_us >= until_us) {
+        if (unsettled == 0 || since_us >= until_us) {
             give->frozen_since_us = since_us;
             takeover_channel_allow(give->channel, TIMEOUT_TAKEOVER_FREEZE_MS);
             return ERROR_NONE;
         }
         give_return(give);
-        if (takeover_channel_pause(give->channel, BEGUN_LOOK_MS)) {
+        if (takeover_channel_pause(give->channel, SETTLE_LOOK_MS)) {
             return give_fail(give, ERROR_PEER_CLOSED, "the new process has given up");
         }
     }

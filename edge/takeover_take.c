@@ -388,7 +388,7 @@ static enum error_code take_all(struct takeover_take *take)
     bool over = false;
     enum error_code error = ERROR_NONE;
     takeover_channel_allow(&take->channel,
-                           TIMEOUT_TAKEOVER_BEGUN_MS + TIMEOUT_TAKEOVER_FREEZE_MS + TIMEOUT_TAKEOVER_ANSWER_MS);
+                           TIMEOUT_TAKEOVER_SETTLE_MS + TIMEOUT_TAKEOVER_FREEZE_MS + TIMEOUT_TAKEOVER_ANSWER_MS);
     while (error == ERROR_NONE && !over) {
         struct takeover_frame frame;
         error = take_hear(take, &frame, &take->outcome);

@@ -42,7 +42,7 @@
 /* Edge: one process takes over from another. */
 #define TIMEOUT_TAKEOVER_ANSWER_MS  5000U  /* to a question that needs no thought */
 #define TIMEOUT_TAKEOVER_TRUNKS_MS  10000U /* until the new process has its trunks */
-#define TIMEOUT_TAKEOVER_BEGUN_MS   1000U  /* handshakes that have begun may be completed before it for so long */
+#define TIMEOUT_TAKEOVER_SETTLE_MS  1000U  /* handshakes and requests under way may be completed for so long */
 #define TIMEOUT_TAKEOVER_FREEZE_MS  5000U  /* clients are not served for so long at most */
 #define TIMEOUT_TAKEOVER_COMMIT_MS  2000U  /* within that: for the answer to COMMIT */
 #define LIMIT_TAKEOVER_FRAME_BYTES  (256U << 20)

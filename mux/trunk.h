@@ -45,6 +45,7 @@ enum trunk_code {
     TRUNK_CODE_CANCEL = 8,
     TRUNK_CODE_CONNECT_ERROR = 10,
     TRUNK_CODE_ENHANCE_YOUR_CALM = 11,
+    TRUNK_CODE_MOVED = 0xf7a2, /* ours: the session was asked for on another trunk; only between peers that resume */
 };
 
 /* SETTINGS of ours, in the range for experiments (RFC 9113 section 11.3, 0xf000 to 0xffff). */

@@ -45,7 +45,7 @@ enum error_code trunk_stream_interrupt(struct trunk_stream *stream)
     }
     if (!trunk->failed && !over) {
         trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
-        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, TRUNK_CODE_MOVED);
         trunk_want_send(trunk);
     }
     return ERROR_NONE;
