@@ -100,16 +100,20 @@ static void core_on_thread_stopped(void *owner, struct core_thread *thread)
 static void core_log_stopped(const struct core *core)
 {
     struct core_counters sum = {0};
+    int64_t held_bytes = chain_held_bytes();
 
     for (uint32_t i = 0; i < core->thread_count; i++) {
         const struct core_counters *counters = &core->threads[i].worker.counters;
 
+        held_bytes += core->threads[i].held_bytes;
         sum.trunks_up += counters->trunks_up;
         sum.trunks_refused += counters->trunks_refused;
         sum.sessions_opened += counters->sessions_opened;
         sum.sessions_closed += counters->sessions_closed;
         sum.sessions_suspended += counters->sessions_suspended;
         sum.sessions_resumed += counters->sessions_resumed;
+        sum.sessions_reopened += counters->sessions_reopened;
+        sum.sessions_moved += counters->sessions_moved;
         sum.resumes_refused += counters->resumes_refused;
         sum.sessions_refused += counters->sessions_refused;
         sum.streams_refused += counters->streams_refused;
@@ -117,9 +121,12 @@ static void core_log_stopped(const struct core *core)
     LOG(LOG_INFO, "core-stopped", LOG_TEXT("end", core->forced ? "forced" : "clean"),
         LOG_INTEGER("sessions_opened", sum.sessions_opened), LOG_INTEGER("sessions_closed", sum.sessions_closed),
         LOG_INTEGER("sessions_suspended", sum.sessions_suspended),
-        LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("resumes_refused", sum.resumes_refused),
+        LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("sessions_reopened", sum.sessions_reopened),
+        LOG_INTEGER("sessions_moved", sum.sessions_moved), LOG_INTEGER("resumes_refused", sum.resumes_refused),
         LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("streams_refused", sum.streams_refused),
-        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused));
+        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused),
+        LOG_INTEGER("sessions_left", atomic_load(&core->totals.sessions)),
+        LOG_INTEGER("trunks_left", atomic_load(&core->totals.trunks)), LOG_INTEGER("buffered_left", held_bytes));
 }
 
 /* ------------------------------------------------------------------------------------------------ credentials */
@@ -214,6 +221,49 @@ static int core_start_failed(const char *what, enum error_code error)
     return PROCESS_EXIT_FAILURE;
 }
 
+/* The first thing that a start does: it forks, and plugins may bring threads. */
+static int core_prepare_confinement(struct core *core)
+{
+    const struct core_settings *settings = &core->settings;
+    const char *files[] = {settings->certificate, settings->key, settings->client_ca};
+    const struct confinement_settings confinement = {.user = settings->user,
+                                                     .mode = settings->sandbox,
+                                                     .files = files,
+                                                     .file_count = sizeof(files) / sizeof(*files),
+                                                     .check_only = settings->check_only};
+    struct option_fault fault;
+    enum error_code error = confinement_init(&core->confinement, &confinement, &fault);
+
+    if (error == ERROR_NONE) {
+        return PROCESS_EXIT_OK;
+    }
+    core_complain("%s", fault.text);
+    return error == ERROR_CONFIGURATION ? PROCESS_EXIT_USAGE : PROCESS_EXIT_FAILURE;
+}
+
+/* From here on the core serves sessions, and handlers may do what they were given leave to. */
+static int core_confine(struct core *core)
+{
+    const struct core_settings *settings = &core->settings;
+    const struct sandbox_plan plan = {
+        .role = SANDBOX_CORE,
+        .calls = (const char *const *)settings->sandbox_calls,
+        .call_count = settings->sandbox_call_count,
+        .read_paths = (const char *const *)settings->sandbox_reads,
+        .read_path_count = settings->sandbox_read_count,
+        .write_paths = (const char *const *)settings->sandbox_writes,
+        .write_path_count = settings->sandbox_write_count,
+        .abstract_sockets_used = process_notify_is_abstract(),
+    };
+    struct option_fault fault;
+
+    if (confinement_enter(&core->confinement, &plan, &fault) == ERROR_NONE) {
+        return PROCESS_EXIT_OK;
+    }
+    core_complain("%s", fault.text);
+    return PROCESS_EXIT_FAILURE;
+}
+
 /* Everything that can be wrong with what the operator gave, before anything is opened. */
 static int core_load(struct core *core, const trunkline_handler *const *handlers, size_t handler_count)
 {
@@ -305,6 +355,9 @@ static int core_start(struct core *core)
     enum error_code error;
 
     if (code == PROCESS_EXIT_OK) {
+        code = core_confine(core); /* before the workers' threads, which inherit it */
+    }
+    if (code == PROCESS_EXIT_OK) {
         code = core_start_threads(core);
     }
     if (code != PROCESS_EXIT_OK) {
@@ -329,6 +382,7 @@ static void core_dispose(struct core *core)
     if (core->loop != NULL) {
         loop_free(&core->loop);
     }
+    confinement_dispose(&core->confinement);
     memory_free(core->threads);
     tls_context_unref(&core->context);
     core_services_dispose(&core->services);
@@ -353,6 +407,9 @@ int core_run(const struct core_settings *settings, const trunkline_handler *cons
     struct core core = {.settings = *settings};
     int code = core_open(&core);
 
+    if (code == PROCESS_EXIT_OK) {
+        code = core_prepare_confinement(&core);
+    }
     if (code == PROCESS_EXIT_OK) {
         code = core_load(&core, handlers, handler_count);
     }

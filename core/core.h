@@ -15,6 +15,7 @@
 #include "core/service.h"
 #include "core/settings.h"
 #include "core/thread.h"
+#include "mux/confinement.h"
 #include "mux/process.h"
 #include "mux/tls.h"
 
@@ -33,6 +34,7 @@ struct core {
     struct core_totals totals;
     struct loop *loop; /* main's: listeners and signals */
     struct process *process;
+    struct confinement confinement;
     struct tls_context *context;
     struct core_acceptor acceptor;
     struct core_thread *threads;

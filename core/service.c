@@ -74,6 +74,7 @@ static enum error_code service_setup(struct core_service *service, const struct 
     struct plugin plugin;
     enum error_code error;
 
+    service->reopens = settings->reopens;
     service->name = memory_strdup(settings->name);
     if (service->name == NULL) {
         return ERROR_NO_MEMORY;

@@ -5,6 +5,7 @@
 #ifndef CORE_SERVICE_H
 #define CORE_SERVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/settings.h"
@@ -16,6 +17,7 @@ struct core_service {
     const trunkline_handler *handler;
     void *data;    /* what the handler's setup gave */
     void *library; /* of a plugin; NULL otherwise */
+    bool reopens;  /* what a lost core had is opened again, at this one or at another */
 };
 
 struct core_services {

@@ -159,6 +159,7 @@ static struct trunk_stream *session_on_opening(void *owner, const struct metadat
     struct trunk_stream *stream = NULL;
     trunkline_session *session;
 
+    origin->worker->opening = metadata;
     if (metadata->session.known && session_resume_opening(origin, metadata, status, &stream)) {
         return stream;
     }
@@ -204,7 +205,9 @@ static void session_on_attached(void *owner, struct trunk_stream *stream)
         LOG_TEXT("service", session->metadata->view.service));
     session_move(session, SESSION_EXPECT_ANSWER);
     session->opened = 1;
+    origin->worker->counters.sessions_reopened += origin->worker->opening->session.resumes;
     session->service->handler->open(session, session->service->data);
+    origin->worker->opening = NULL;
 }
 
 static void session_on_data(void *owner, struct trunk_stream *stream, const uint8_t *bytes, size_t length)
@@ -251,6 +254,7 @@ static void session_on_closed(void *owner, struct trunk_stream *stream, enum err
     LOG(LOG_DEBUG, "stream-closed", LOG_HEX("session", session->id), LOG_TEXT("peer", origin->peer),
         LOG_ERROR_CODE(error), LOG_INTEGER("code", detail));
     if (session->state == SESSION_ARRIVED) {
+        session->worker->opening = NULL;
         session_free(session);
         return;
     }

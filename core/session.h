@@ -43,6 +43,9 @@ struct session_resources {
     struct list timers;
     struct list watches;
     trunkline_ref *reference; /* NULL: none was asked for */
+    struct list_node noting;  /* in worker->noting: the edge is owed the note */
+    trunkline_session *session;
+    struct metadata_note note; /* `bytes` are owned; NULL: none was left */
 };
 
 /* As small as can be: a core holds hundreds of thousands. */
@@ -104,12 +107,25 @@ static inline bool session_live(const trunkline_session *session)
     return session->state >= SESSION_EXPECT_ANSWER && session->state <= SESSION_LINGERING;
 }
 
+/* session_resources.c: the session's, made if need be; NULL when memory is out. */
+struct session_resources *session_resources_get(trunkline_session *session);
+
+/* session_note.c: the session is accepted, or goes on on another trunk: its edge is told what to do without this core.
+ * False when memory is out for that. */
+bool session_note_tell(trunkline_session *session);
+
+/* Sends the notes that are owed. */
+void session_notes_due(struct timer *timer);
+
+/* DRAINING: moves sessions of services that reopen to other cores, some at a time. */
+void session_move_due(struct timer *timer);
+
 /* session_resume.c: the trunk's events for sessions that outlive it. */
-void session_on_suspended(void *owner, struct trunk_stream *stream);
+void session_on_suspended(void *owner, struct trunk_stream *stream, enum error_code reason);
 void session_on_resumed(void *owner, struct trunk_stream *stream);
 
-/* A request bears the key of a session. True when `opening` is answered with *stream and *status, false when it begins a
- * session. */
+/* A request bears the key of a session. True when `opening` is answered with *stream and *status, false when it begins
+ * a session. */
 bool session_resume_opening(struct session_origin *origin, const struct metadata *metadata, int *status,
                             struct trunk_stream **stream);
 

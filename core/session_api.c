@@ -23,6 +23,8 @@ const char *trunkline_reason_name(trunkline_reason reason)
         return "shutdown";
     case TRUNKLINE_REASON_NO_MEMORY:
         return "no-memory";
+    case TRUNKLINE_REASON_MOVED:
+        return "moved";
     }
     return "unknown";
 }
@@ -37,6 +39,10 @@ int trunkline_accept(trunkline_session *session)
         return -1;
     }
     session_move(session, SESSION_OPEN);
+    if (!session_note_tell(session)) {
+        session_fail(session);
+        return -1;
+    }
     return 0;
 }
 

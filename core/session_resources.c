@@ -26,7 +26,7 @@ struct trunkline_watch {
     void *argument;
 };
 
-static struct session_resources *session_resources_get(trunkline_session *session)
+struct session_resources *session_resources_get(trunkline_session *session)
 {
     struct session_resources *resources = session->resources;
 
@@ -35,6 +35,8 @@ static struct session_resources *session_resources_get(trunkline_session *sessio
         if (resources != NULL) {
             list_init(&resources->timers);
             list_init(&resources->watches);
+            list_node_init(&resources->noting);
+            resources->session = session;
             session->resources = resources;
         }
     }
@@ -79,6 +81,8 @@ void session_resources_free(trunkline_session *session)
     list_for_each(&resources->watches, node) {
         memory_free(container_of(node, struct trunkline_watch, node));
     }
+    list_remove(&resources->noting);
+    memory_free((void *)(uintptr_t)resources->note.bytes);
     memory_free(resources);
     session->resources = NULL;
 }

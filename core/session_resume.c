@@ -63,11 +63,12 @@ static void session_suspend(trunkline_session *session)
     LOG(LOG_DEBUG, "session-suspended", LOG_HEX("session", session->id));
 }
 
-void session_on_suspended(void *owner, struct trunk_stream *stream)
+void session_on_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
 {
     trunkline_session *session = container_of(stream, trunkline_session, stream);
 
     (void)owner;
+    (void)reason; /* an acceptor's streams are suspended with their trunk only */
     if (session->worker->state == CORE_WORKER_STOPPING) {
         trunk_stream_reset(stream, TRUNK_CODE_CANCEL);
         session_close(session, TRUNKLINE_REASON_SHUTDOWN);
@@ -88,6 +89,10 @@ void session_on_resumed(void *owner, struct trunk_stream *stream)
     session->suspended_us = 0;
     session->worker->counters.sessions_resumed++;
     LOG(LOG_DEBUG, "session-resumed", LOG_HEX("session", session->id), LOG_TEXT("peer", origin->peer));
+    if (session->state == SESSION_OPEN && !session_note_tell(session)) {
+        session_fail(session);
+        return;
+    }
     if (session->service->handler->resumed != NULL) {
         session->service->handler->resumed(session);
     }
@@ -107,13 +112,21 @@ static void session_resume_refused(struct session_origin *origin, const struct m
     }
 }
 
+/* The session is not known here, and may have been another core's. */
+static bool session_may_reopen(const struct core_worker *worker, const struct metadata *metadata)
+{
+    const struct core_service *service = core_service_find(worker->settings->services, metadata->service);
+
+    return metadata->session.reopens && service != NULL && service->reopens;
+}
+
 bool session_resume_opening(struct session_origin *origin, const struct metadata *metadata, int *status,
                             struct trunk_stream **stream)
 {
     trunkline_session *session = session_table_find(&origin->worker->table, metadata->session.id);
     bool begins = session == NULL && !metadata->session.resumes;
 
-    if (begins) {
+    if (begins || (session == NULL && session_may_reopen(origin->worker, metadata))) {
         return false;
     }
     /* Whoever guesses, or has learned a key, hears the same as if there were no such session. */

@@ -1,7 +1,7 @@
 /*
- * A worker's sessions by the keys under which their edges resume them. Keys are made by an edge's HMAC, but an edge that
- * means harm may choose them: so they are hashed with a seed. Grows by one bucket for each session, never all at once;
- * the links are in the sessions. One thread.
+ * A worker's sessions by the keys under which their edges resume them. Keys are made by an edge's HMAC, but an edge
+ * that means harm may choose them: so they are hashed with a seed. Grows by one bucket for each session, never all at
+ * once; the links are in the sessions. One thread.
  */
 #ifndef CORE_SESSION_TABLE_H
 #define CORE_SESSION_TABLE_H

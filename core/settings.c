@@ -9,6 +9,7 @@
 #include "mux/config.h"
 #include "mux/limits.h"
 #include "mux/memory.h"
+#include "mux/privilege.h"
 
 #define DURATION_MAX_MS 86400000U /* a day */
 #define WINDOW_MAX      2147483647U
@@ -16,6 +17,7 @@
 static const char *const service_parts[] = {"name", "handler", "argument", NULL};
 static const char *const log_level_choices[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_format_choices[] = {"text", "json", NULL};
+static const char *const sandbox_choices[] = {"off", "on", "require", NULL};
 
 static bool core_check_service(const struct core_settings *core, const char *name, const char *handler,
                                struct option_fault *fault)
@@ -130,6 +132,11 @@ static const struct option core_options[] = {
              "plugin:FILE",
      .parts = service_parts, .title = "name", .take = core_take_service, .clear = core_clear_service},
 
+    {.name = "reopen", .kind = OPTION_TEXTS, .value_name = "NAME",
+     .help = "a service whose sessions outlive this core: its handler opens them again, here or at another core, with "
+             "the note that it left", .offset = FIELD(reopened), .count_offset = FIELD(reopened_count),
+     .check = option_check_name},
+
     {.name = "workers", .kind = OPTION_COUNT, .group = "Limits", .value_name = "NUMBER",
      .help = "threads; 0: one for each CPU", .offset = FIELD(workers),
      .minimum = 0, .maximum = LIMIT_WORKERS, .preset = 0},
@@ -162,6 +169,23 @@ static const struct option core_options[] = {
      .help = "after SIGTERM, sessions may end by themselves for so long", .offset = FIELD(drain_timeout_ms),
      .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_DRAIN_MS},
 
+    {.name = "user", .kind = OPTION_TEXT, .group = "Privileges", .value_name = "NAME[:GROUP]",
+     .help = "whom to become once listeners are bound and secrets read; only root can",
+     .offset = FIELD(user), .check = privilege_check_text},
+    {.name = "sandbox", .kind = OPTION_CHOICE, .value_name = "MODE",
+     .help = "whether the kernel is told to forbid what is not needed from then on, as far as it can (on) or in full "
+             "(require): off, on or require",
+     .offset = FIELD(sandbox), .choices = sandbox_choices, .preset = SANDBOX_ON},
+    {.name = "sandbox-allow", .kind = OPTION_TEXTS, .value_name = "CALL",
+     .help = "a system call that handlers need besides those that the core itself does, by name",
+     .offset = FIELD(sandbox_calls), .count_offset = FIELD(sandbox_call_count), .check = sandbox_check_call},
+    {.name = "sandbox-read", .kind = OPTION_TEXTS, .value_name = "PATH",
+     .help = "a file, or a directory with all below, that handlers read",
+     .offset = FIELD(sandbox_reads), .count_offset = FIELD(sandbox_read_count), .check = sandbox_check_path},
+    {.name = "sandbox-write", .kind = OPTION_TEXTS, .value_name = "PATH",
+     .help = "the same for files that handlers also write, make and remove",
+     .offset = FIELD(sandbox_writes), .count_offset = FIELD(sandbox_write_count), .check = sandbox_check_path},
+
     {.name = "config", .kind = OPTION_CONFIG, .group = "General", .value_name = "FILE",
      .help = "read options from FILE first"},
     {.name = "check-config", .kind = OPTION_FLAG, .help = "check options, certificates and keys, and exit",
@@ -189,7 +213,25 @@ const struct option_program core_program = {
 };
 
 _Static_assert(sizeof core_options / sizeof *core_options <= OPTIONS_MAX, "the reader has room for fewer options");
-_Static_assert(sizeof(enum log_level) == sizeof(int), "choices are stored as int");
+_Static_assert(sizeof(enum log_level) == sizeof(int) && sizeof(enum sandbox_mode) == sizeof(int),
+               "choices are stored as int");
+
+/* NULL, or a name of --reopen that is no service's. */
+static const char *core_mark_reopened(struct core_settings *settings)
+{
+    for (size_t i = 0; i < settings->reopened_count; i++) {
+        bool found = false;
+        for (size_t j = 0; j < settings->service_count; j++) {
+            if (strcmp(settings->services[j].name, settings->reopened[i]) == 0) {
+                settings->services[j].reopens = found = true;
+            }
+        }
+        if (!found) {
+            return settings->reopened[i];
+        }
+    }
+    return NULL;
+}
 
 static enum settings_verdict core_finish(struct options *options, struct core_settings *settings,
                                          enum settings_verdict verdict)
@@ -197,6 +239,10 @@ static enum settings_verdict core_finish(struct options *options, struct core_se
     if (verdict == SETTINGS_RUN && settings->trunk_window_bytes <= settings->stream_window_bytes) {
         verdict = options_wrong(options, options_given(options, "stream-window") ? "stream-window" : "trunk-window",
                                 "trunk-window must be larger than stream-window, or one session stops them all");
+    }
+    const char *unknown = verdict == SETTINGS_RUN ? core_mark_reopened(settings) : NULL;
+    if (unknown != NULL) {
+        verdict = options_wrong(options, "reopen", "no service is named %.100s", unknown);
     }
     if (verdict != SETTINGS_RUN) {
         core_settings_dispose(settings);

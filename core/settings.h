@@ -12,11 +12,13 @@
 
 #include "mux/log.h"
 #include "mux/options.h"
+#include "mux/sandbox.h"
 
 struct core_service_settings {
     char *name;     /* what :authority names */
     char *handler;  /* "echo", "forward", "plugin", or one that the program registered */
     char *argument; /* what follows the handler's name; "" when nothing does */
+    bool reopens;   /* named by --reopen */
 };
 
 struct core_settings {
@@ -24,6 +26,8 @@ struct core_settings {
     size_t listen_count;
     struct core_service_settings *services;
     size_t service_count;
+    char **reopened; /* names of services whose sessions are opened again when their core is lost */
+    size_t reopened_count;
     char **allowed_names; /* trunk certificates must bear one of these; none: any that the CA signed */
     size_t allowed_name_count;
 
@@ -44,6 +48,15 @@ struct core_settings {
     uint32_t drain_timeout_ms;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;
+
+    char *user; /* NULL: stay who we are */
+    enum sandbox_mode sandbox;
+    char **sandbox_calls; /* what handlers need: system calls by name ... */
+    size_t sandbox_call_count;
+    char **sandbox_reads; /* ... and files or directories */
+    size_t sandbox_read_count;
+    char **sandbox_writes;
+    size_t sandbox_write_count;
 
     enum log_level log_level;
     enum log_format log_format;

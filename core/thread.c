@@ -9,6 +9,7 @@
 
 #include "core/downlink.h"
 #include "core/reference.h"
+#include "mux/chain.h"
 #include "mux/limits.h"
 #include "mux/memory.h"
 #include "mux/process.h"
@@ -254,6 +255,7 @@ static void *thread_run(void *argument)
     struct core_thread *thread = argument;
 
     loop_run(thread->loop);
+    thread->held_bytes = chain_held_bytes();
     return NULL;
 }
 

@@ -32,6 +32,7 @@ struct core_thread {
     struct loop_post drained;
     struct loop_post stopped;
     uint64_t handle;
+    int64_t held_bytes; /* what chain_held_bytes said at the thread's end */
     bool started;
 };
 

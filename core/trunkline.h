@@ -43,6 +43,7 @@ typedef enum trunkline_reason {
     TRUNKLINE_REASON_TRUNK_LOST = 4, /* the connection to the edge is gone */
     TRUNKLINE_REASON_SHUTDOWN = 5,   /* the core is stopping */
     TRUNKLINE_REASON_NO_MEMORY = 6,  /* memory ran out for it; the client sees a reset */
+    TRUNKLINE_REASON_MOVED = 7,      /* this core drains: the session is opened again at another one */
 } trunkline_reason;
 
 /* "done", "refused", ... Static. Any thread. */
@@ -79,9 +80,9 @@ typedef struct trunkline_handler {
     void (*closed)(trunkline_session *session, trunkline_reason reason);
 
     /* The connection to the client's edge is lost, and the session waits for another one: a handler need not care, as
-     * what it writes is kept (64 KiB at most, then `drained` follows later) and nothing is lost or doubled; but one that
-     * pushes news may prefer to hold them back until `resumed`. `closed` with TRUNKLINE_REASON_TRUNK_LOST comes when the
-     * edge does not return in time. */
+     * what it writes is kept (64 KiB at most, then `drained` follows later) and nothing is lost or doubled; but one
+     * that pushes news may prefer to hold them back until `resumed`. `closed` with TRUNKLINE_REASON_TRUNK_LOST comes
+     * when the edge does not return in time. */
     void (*suspended)(trunkline_session *session);
 
     /* The session goes on where it was. May come without `suspended`, when the edge has noticed the loss first. */
@@ -117,6 +118,33 @@ TRUNKLINE_API void trunkline_end(trunkline_session *session);
 
 /* Ends the session at once; the client sees a reset, never a clean end. `closed` follows. */
 TRUNKLINE_API void trunkline_abort(trunkline_session *session);
+
+/*
+ * Sessions of a service named by --reopen outlive their core: when it is gone, or drains, the edge asks another core
+ * (or the same one, restarted) to open the session again, and the client notices a pause at most. What the earlier
+ * handler knew is lost but for its note: a few bytes that it leaves at the edge while it works. A new note replaces the
+ * one before; it arrives within about 50 ms, and the last one that did is given to the new session.
+ */
+#define TRUNKLINE_NOTE_MAX 1024 /* bytes */
+
+/* Leaves a copy of the bytes. 0; -1 when it is too long, the session is not open, or memory is out. */
+TRUNKLINE_API int trunkline_set_note(trunkline_session *session, const void *bytes, size_t length);
+
+/* What a session that is opened again begins with. */
+typedef struct trunkline_reopening {
+    const void *note; /* valid during `open`; NULL when none was left */
+    size_t note_length;
+    /* What the client's edge has received of the earlier handler's bytes after those that were written when the note
+     * was left. Negative: so many of the bytes before it never arrived. What is written now follows what has arrived.
+     */
+    int32_t delivered;
+    /* What the earlier handler has consumed after the note was left, and will not come again. Negative: so many bytes
+     * that it had consumed before come once more. */
+    int32_t consumed;
+} trunkline_reopening;
+
+/* Within `open` only: 1 and *reopening filled when the session takes the place of an earlier one, 0 when it is new. */
+TRUNKLINE_API int trunkline_get_reopening(const trunkline_session *session, trunkline_reopening *reopening);
 
 /* A pointer of the handler's own. */
 TRUNKLINE_API void trunkline_set_data(trunkline_session *session, void *data);

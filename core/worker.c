@@ -63,6 +63,9 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
     metadata_pool_init(&worker->metadata, settings->seed);
     list_init(&worker->downlinks);
     list_init(&worker->lingering);
+    list_init(&worker->noting);
+    timer_init(&worker->notes, session_notes_due);
+    timer_init(&worker->move, session_move_due);
     list_init(&worker->suspended);
     timer_init(&worker->resume_deadline, session_resume_deadline);
     list_init(&worker->closing);
@@ -86,6 +89,8 @@ void core_worker_dispose(struct core_worker *worker)
     mailbox_release(&worker->mailbox);
     scratch_dispose(&worker->scratch);
     scheduler_disarm(worker->scheduler, &worker->resume_deadline);
+    scheduler_disarm(worker->scheduler, &worker->notes);
+    scheduler_disarm(worker->scheduler, &worker->move);
     session_table_dispose(&worker->table);
     slab_dispose(&worker->sessions);
     slab_dispose(&worker->work_slab);
@@ -101,6 +106,7 @@ void core_worker_drain(struct core_worker *worker)
     list_for_each(&worker->downlinks, node) {
         core_downlink_drain(container_of(node, struct core_downlink, node));
     }
+    scheduler_arm(worker->scheduler, &worker->move, 0);
     scheduler_defer(worker->scheduler, &worker->settle);
 }
 
@@ -112,7 +118,9 @@ void core_worker_stop(struct core_worker *worker)
     worker->state = CORE_WORKER_STOPPING;
     /* The loss of a trunk would not end them: the edges would wait for another one. */
     for (trunkline_session *session = NULL; (session = slab_next(&worker->sessions, session)) != NULL;) {
-        trunk_stream_reset(&session->stream, TRUNK_CODE_CANCEL);
+        bool reopens = session->state == SESSION_OPEN && session->service->reopens;
+
+        trunk_stream_reset(&session->stream, reopens ? TRUNK_CODE_MOVED : TRUNK_CODE_CANCEL);
         session_close(session, TRUNKLINE_REASON_SHUTDOWN);
     }
     list_for_each(&worker->downlinks, node) {

@@ -52,9 +52,11 @@ struct core_counters {
     uint64_t sessions_closed;
     uint64_t sessions_suspended; /* their trunk was lost, and they waited */
     uint64_t sessions_resumed;   /* and went on */
+    uint64_t sessions_reopened;  /* in the place of one that another core had */
+    uint64_t sessions_moved;     /* to be reopened elsewhere, while this one drained */
     uint64_t resumes_refused;    /* no such session, not this edge's, or from an offset that cannot be */
-    uint64_t sessions_refused; /* of those opened: by their handler */
-    uint64_t streams_refused;  /* never became a session: unknown service, a limit, not a CONNECT */
+    uint64_t sessions_refused;   /* of those opened: by their handler */
+    uint64_t streams_refused;    /* never became a session: unknown service, a limit, not a CONNECT */
 };
 
 enum core_worker_state {
@@ -85,17 +87,21 @@ struct core_worker {
     struct mailbox *mailbox; /* posts from other threads */
     struct scratch scratch;
     struct slab sessions;
-    struct slab work_slab;      /* what streams keep while they are not idle */
-    struct session_table table; /* of sessions that can be resumed, by their keys */
+    struct slab work_slab;         /* what streams keep while they are not idle */
+    struct session_table table;    /* of sessions that can be resumed, by their keys */
     struct trim trim;              /* of sessions */
     struct metadata_pool metadata; /* what sessions share */
     struct list downlinks;
-    struct list lingering; /* sessions in that state */
-    struct list suspended; /* sessions whose trunk is lost, the longest wait first */
+    struct list lingering;          /* sessions in that state */
+    const struct metadata *opening; /* the request that `open` is called for; NULL: none */
+    struct list noting;             /* of struct session_resources: notes to be sent */
+    struct timer notes;             /* when */
+    struct timer move;              /* DRAINING */
+    struct list suspended;          /* sessions whose trunk is lost, the longest wait first */
     struct timer resume_deadline;
-    struct list closing;   /* sessions whose handler is owed `closed` */
-    struct task finish;    /* calls it */
-    struct task settle;    /* sees whether a drain or stop is complete */
+    struct list closing; /* sessions whose handler is owed `closed` */
+    struct task finish;  /* calls it */
+    struct task settle;  /* sees whether a drain or stop is complete */
     uint32_t index;
     uint8_t state;    /* enum core_worker_state */
     uint8_t reported; /* the state whose end was told */

@@ -305,6 +305,9 @@ struct metadata edge_client_metadata(const struct edge_client *client)
     metadata.client = client->peer;
     metadata.session.known = relay->settings->resume_timeout_ms > 0 &&
                              tls_session_number_seal(relay->session_secret, client->number, metadata.session.id);
+    if (client->extra != NULL && client->extra->note != NULL) {
+        metadata.session.note = *client->extra->note;
+    }
     return metadata;
 }
 
@@ -568,18 +571,35 @@ void edge_client_run_due(struct task *task)
     }
 }
 
+void edge_client_broken(struct edge_client *client)
+{
+    if (client->state == EDGE_CLIENT_CLOSED) {
+        return;
+    }
+    edge_client_pump_output(client); /* what waits may find it, and does not wait any more */
+    if (edge_client_reading_paused(client)) {
+        edge_client_failed(client, ERROR_PEER_RESET); /* no read would find it soon */
+        return;
+    }
+    edge_client_read(client);
+    edge_client_extra_settle(client);
+}
+
 void edge_client_ready(struct transport *transport, unsigned events)
 {
     struct edge_client *client = container_of(transport, struct edge_client, slot);
+    if ((events & TRANSPORT_BROKEN) && edge_client_broken_later(client)) {
+        return;
+    }
+    if (events & TRANSPORT_BROKEN) {
+        edge_client_broken(client);
+        return;
+    }
     if (events & TRANSPORT_WRITABLE) {
         if (client->state == EDGE_CLIENT_RELAYING) {
             edge_client_disarm(client); /* it takes bytes */
         }
         edge_client_pump_output(client);
-    }
-    if ((events & TRANSPORT_BROKEN) && edge_client_reading_paused(client)) {
-        edge_client_failed(client, ERROR_PEER_RESET); /* no read would find it soon */
-        return;
     }
     if (events & TRANSPORT_READABLE) {
         edge_client_read(client);

@@ -80,6 +80,7 @@ struct edge_client {
     uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
     uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
     uint8_t handed_over : 1;   /*      another process is about to go on with it */
+    uint8_t reopens : 1;       /* its handler has left a note: another core may open the session again */
     uint8_t tick;              /* 111: of relay->idle, when bytes came or went last */
     uint64_t number;           /* 112: from EXPECT_TRUNK on: the session's id is made of it */
 };
@@ -92,8 +93,8 @@ struct edge_client_extra {
     struct timer timer;           /* one at a time: handshake, trunk and answer, linger; while RELAYING it runs when the
                                      client does not take what is pending */
     struct list_node waiting;     /* in relay->waiting while EXPECT_TRUNK; in a list of relay->handshakes while
-                                     EXPECT_HANDSHAKE and bytes have come; in a core's list while its stream is
-                                     suspended */
+                                     EXPECT_HANDSHAKE and bytes have come; in relay->broken when its connection has
+                                     broken while RELAYING; in a core's list while its stream is suspended */
     struct list_node due;         /* in relay->due */
     struct chain pending;         /* ciphertext that the transport did not take */
     struct chain input;           /* plaintext that came with the handshake, before the core's answer */
@@ -101,7 +102,10 @@ struct edge_client_extra {
     struct address_compact local; /* the address that it connected to */
     uint32_t encrypted_bytes;     /* of plaintext from the core whose ciphertext the transport has not yet taken:
                                      consumed on the stream when nothing is pending */
+    struct metadata_note *note;   /* of its handler, with the bytes behind it; NULL: none, or an empty one */
     uint64_t suspended_us;        /* when its trunk was lost; 0: it has one */
+    bool moved;                   /* its core goes, and wants it elsewhere */
+    bool broken;                  /* in relay->broken, and in no other list by `waiting` */
     uint16_t core;                /* suspended: an index into pool->cores, of the one that has the session */
     uint16_t listener;            /* index into the settings */
     uint8_t attempts;             /* CONNECTs sent */
@@ -118,6 +122,12 @@ struct edge_handshakes {
     bool held;              /* none begins, for now */
 };
 
+/* Clients whose connection has broken, and who have not been looked at since; one for each relay. */
+struct edge_broken {
+    struct list clients; /* of struct edge_client_extra */
+    struct task run;     /* ends some, behind everything else of the batch */
+};
+
 /* Finds clients that are idle for too long; one for each relay. */
 struct edge_idle {
     struct timer timer;       /* until the next tick */
@@ -131,6 +141,8 @@ struct edge_idle {
 /* Clients whose trunk is lost and whose session is not; one for each relay. They wait in the lists of their cores. */
 struct edge_resumes {
     struct timer deadline; /* when the longest wait is too long */
+    struct timer move;     /* when those whose session may be opened again elsewhere have waited for their core */
+    bool moves;            /* some may be, and were not asked for yet */
 };
 
 /* How listeners and cores of this process are numbered in the one that takes its clients over. */
@@ -150,11 +162,16 @@ enum edge_client_export {
 /* CONNECTs sent at most, when cores answer that they did not process them. */
 #define EDGE_CLIENT_ATTEMPTS_MAX 3U
 
+/* Broken connections that are ended in one batch. */
+#define EDGE_CLIENT_BROKEN_PER_BATCH 16U
+
 /* Reads of one client in a row, before others get their turn. */
 #define EDGE_CLIENT_READS_PER_TURN 4U
 
 /* `per_second`: handshakes that may begin; 0: any number. */
 void edge_handshakes_init(struct edge_handshakes *handshakes, uint32_t per_second);
+
+void edge_broken_init(struct edge_broken *broken);
 
 void edge_idle_init(struct edge_idle *idle, uint32_t timeout_ms);
 void edge_idle_start(struct edge_idle *idle);
@@ -225,7 +242,8 @@ void edge_client_stream_end(void *owner, struct trunk_stream *stream);
 void edge_client_stream_writable(void *owner, struct trunk_stream *stream);
 void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail);
 
-void edge_client_stream_suspended(void *owner, struct trunk_stream *stream);
+void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum error_code reason);
+void edge_client_stream_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note);
 void edge_client_stream_resumed(void *owner, struct trunk_stream *stream);
 
 /* "expect-handshake", ... Static. */
@@ -237,6 +255,9 @@ void edge_client_run_due(struct task *task);
 /* The handshakes' task and timer. */
 void edge_client_run_handshakes(struct task *task);
 void edge_client_handshakes_due(struct timer *timer);
+
+/* The task for broken connections. */
+void edge_client_run_broken(struct task *task);
 
 /* Whose slab the client lives in. */
 struct relay *edge_client_relay(const struct edge_client *client);
@@ -254,6 +275,15 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink);
 
 /* EXPECT_HANDSHAKE: there may be bytes to read, which are looked at when its turn comes. */
 void edge_client_handshake_later(struct edge_client *client);
+
+/* After it was looked at: waits for a trunk again, if its stream is suspended and it lives. */
+void edge_client_wait_again(struct edge_client *client);
+
+/* Its connection has broken: true when that is looked at in its turn, false when it must be now. */
+bool edge_client_broken_later(struct edge_client *client);
+
+/* Its turn. */
+void edge_client_broken(struct edge_client *client);
 
 /* What the client has of them; 0 without an `extra`. */
 static inline bool edge_client_has_pending(const struct edge_client *client)

@@ -118,6 +118,13 @@ static void export_waiting(const struct edge_client *client, struct pack *pack)
         pack_u32(pack, extra->encrypted_bytes);
         pack_u32(pack, extra->suspended_us != 0 ? (uint32_t)((now_us - extra->suspended_us) / 1000U) : 0);
         pack_u8(pack, extra->attempts);
+        pack_u8(pack, extra->moved);
+        pack_u8(pack, extra->note != NULL);
+    }
+    if (extra != NULL && extra->note != NULL) {
+        pack_u32(pack, extra->note->sent);
+        pack_u32(pack, extra->note->consumed);
+        pack_bytes(pack, extra->note->bytes, extra->note->length);
     }
 }
 
@@ -137,6 +144,7 @@ static void export_session(const struct edge_client *client, const struct edge_c
     pack_u8(pack, client->input_half);
     pack_u8(pack, client->output_half);
     pack_u8(pack, client->peer_finished);
+    pack_u8(pack, client->reopens);
     pack_u32(pack, export_idle_ms(client));
     export_address(&client->peer, pack);
     export_origin(&client->origin->view, pack);
@@ -219,6 +227,26 @@ static struct metadata_shared *import_origin(struct relay *relay, struct unpack 
     return origin;
 }
 
+static void import_note(struct edge_client_extra *extra, struct unpack *unpack)
+{
+    struct metadata_note note = {.sent = unpack_u32(unpack)};
+    size_t length = 0;
+    note.consumed = unpack_u32(unpack);
+    const uint8_t *bytes = unpack_bytes(unpack, &length);
+    struct metadata_note *copy = NULL;
+    if (bytes != NULL && length > 0 && length <= METADATA_NOTE_MAX) {
+        copy = memory_alloc(sizeof(*copy) + length);
+    }
+    if (copy == NULL) {
+        unpack_fail(unpack);
+        return;
+    }
+    *copy = note;
+    copy->bytes = memcpy(copy + 1, bytes, length);
+    copy->length = (uint32_t)length;
+    extra->note = copy;
+}
+
 /* *waited_ms: for another trunk, so far. */
 static bool import_waiting(struct edge_client *client, struct unpack *unpack, uint32_t *waited_ms)
 {
@@ -234,6 +262,10 @@ static bool import_waiting(struct edge_client *client, struct unpack *unpack, ui
         extra->encrypted_bytes = unpack_u32(unpack);
         *waited_ms = unpack_u32(unpack);
         extra->attempts = unpack_u8(unpack);
+        extra->moved = unpack_u8(unpack) != 0;
+        if (unpack_u8(unpack) != 0) {
+            import_note(extra, unpack);
+        }
     }
     return !unpack->failed;
 }
@@ -288,6 +320,7 @@ static enum error_code import_settle(struct edge_client *client, uint32_t waited
         list_append(&relay->waiting, &client->extra->waiting);
     } else if (trunk_stream_attached(&client->stream)) {
         edge_resumes_enlist(client, waited_ms);
+        relay->resumes.moves = relay->resumes.moves || client->extra->moved;
     } else {
         edge_client_defer(client); /* its stream is over: to be freed when all of it has gone to the client */
     }
@@ -304,6 +337,7 @@ static enum error_code import_session(struct edge_client *client, struct unpack 
     client->input_half = unpack_u8(unpack) & 3U;
     client->output_half = unpack_u8(unpack) & 3U;
     client->peer_finished = unpack_u8(unpack) != 0;
+    client->reopens = unpack_u8(unpack) != 0;
     import_idle(client, unpack_u32(unpack));
     struct address_compact peer;
     import_address(&peer, unpack);

@@ -62,15 +62,16 @@ void edge_client_extra_drop(struct edge_client *client)
     chain_clear(&extra->pending);
     chain_clear(&extra->input);
     chain_clear(&extra->output);
+    memory_free(extra->note);
     slab_free(&relay->extra_slab, extra);
 }
 
 void edge_client_extra_settle(struct edge_client *client)
 {
     const struct edge_client_extra *extra = client->extra;
-    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && chain_empty(&extra->pending) &&
-        chain_empty(&extra->input) && chain_empty(&extra->output) && extra->encrypted_bytes == 0 &&
-        !trunk_stream_interrupted(&client->stream)) {
+    if (extra != NULL && client->state == EDGE_CLIENT_RELAYING && !client->due && !list_node_linked(&extra->waiting) &&
+        chain_empty(&extra->pending) && chain_empty(&extra->input) && chain_empty(&extra->output) &&
+        extra->encrypted_bytes == 0 && extra->note == NULL && !trunk_stream_interrupted(&client->stream)) {
         edge_client_extra_drop(client);
     }
 }

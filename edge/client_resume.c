@@ -5,6 +5,8 @@
  */
 #include "edge/client.h"
 
+#include <string.h>
+
 #include "edge/relay.h"
 #include "edge/uplink.h"
 #include "mux/memory.h"
@@ -77,15 +79,28 @@ static void resume_deadline(struct timer *timer)
     resume_arm(relay);
 }
 
+static void resume_move_due(struct timer *timer)
+{
+    struct edge_resumes *resumes = container_of(timer, struct edge_resumes, move);
+    struct relay *relay = container_of(resumes, struct relay, resumes);
+    if (edge_resumes_waiting(relay)) {
+        resumes->moves = true;
+        relay_settle_later(relay);
+        scheduler_arm(relay->scheduler, &resumes->move, relay->settings->reopen_after_ms);
+    }
+}
+
 void edge_resumes_init(struct edge_resumes *resumes)
 {
     timer_init(&resumes->deadline, resume_deadline);
+    timer_init(&resumes->move, resume_move_due);
 }
 
 void edge_resumes_dispose(struct edge_resumes *resumes)
 {
     struct relay *relay = container_of(resumes, struct relay, resumes);
     scheduler_disarm(relay->scheduler, &resumes->deadline);
+    scheduler_disarm(relay->scheduler, &resumes->move);
 }
 
 /* ------------------------------------------------------------------------------------------------ resuming */
@@ -102,6 +117,18 @@ static void resume_enlist(struct edge_client_extra *extra, struct pool_core *cor
     list_insert_after(node, &extra->waiting);
 }
 
+/* Of one who waits: the deadlines. */
+static void resume_await(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    if (!timer_armed(&relay->resumes.deadline)) {
+        resume_arm(relay);
+    }
+    if (client->reopens && !timer_armed(&relay->resumes.move)) {
+        scheduler_arm(relay->scheduler, &relay->resumes.move, relay->settings->reopen_after_ms + 1U);
+    }
+}
+
 void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
 {
     struct relay *relay = edge_client_relay(client);
@@ -116,10 +143,11 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
     }
     extra->core = uplink->core;
     uplink->suspended++;
-    resume_enlist(extra, &relay->pool.cores[extra->core]);
-    if (!timer_armed(&relay->resumes.deadline)) {
-        resume_arm(relay);
+    if (extra->broken) {
+        return; /* it is looked at soon, and is most likely over */
     }
+    resume_enlist(extra, &relay->pool.cores[extra->core]);
+    resume_await(client);
     relay_settle_later(relay);
 }
 
@@ -131,14 +159,55 @@ void edge_resumes_enlist(struct edge_client *client, uint32_t waited_ms)
     uint64_t waited_us = 1000U * (uint64_t)waited_ms;
     extra->suspended_us = now_us > waited_us ? now_us - waited_us : 1;
     resume_enlist(extra, &relay->pool.cores[extra->core]);
-    if (!timer_armed(&relay->resumes.deadline)) {
-        resume_arm(relay);
+    resume_await(client);
+}
+
+void edge_client_wait_again(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    struct edge_client_extra *extra = client->extra;
+    if (client->state != EDGE_CLIENT_RELAYING || extra == NULL || !trunk_stream_suspended(&client->stream) ||
+        list_node_linked(&extra->waiting)) {
+        return;
+    }
+    resume_enlist(extra, &relay->pool.cores[extra->core]);
+    resume_arm(relay);
+    relay->resumes.moves = true;
+    relay_settle_later(relay);
+}
+
+void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
+{
+    struct edge_client *client = container_of(stream, struct edge_client, stream);
+    edge_client_suspend(client, owner);
+    if (client->extra != NULL && reason == ERROR_SHUTDOWN) {
+        client->extra->moved = true;
+        edge_client_relay(client)->resumes.moves = true;
     }
 }
 
-void edge_client_stream_suspended(void *owner, struct trunk_stream *stream)
+void edge_client_stream_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note)
 {
-    edge_client_suspend(container_of(stream, struct edge_client, stream), owner);
+    struct edge_client *client = container_of(stream, struct edge_client, stream);
+    struct edge_client_extra *extra = note->length > 0 ? edge_client_extra_get(client) : client->extra;
+    struct metadata_note *copy = NULL;
+    (void)owner;
+    if (note->length > 0) {
+        copy = extra != NULL ? memory_alloc(sizeof(*copy) + note->length) : NULL;
+        if (copy == NULL) {
+            edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR,
+                              ERROR_NO_MEMORY); /* an older note would be a wrong one */
+            return;
+        }
+        *copy = *note;
+        copy->bytes = memcpy(copy + 1, note->bytes, note->length);
+    }
+    client->reopens = 1;
+    if (extra != NULL) {
+        memory_free(extra->note);
+        extra->note = copy;
+        edge_client_extra_settle(client);
+    }
 }
 
 void edge_client_stream_resumed(void *owner, struct trunk_stream *stream)
@@ -146,6 +215,7 @@ void edge_client_stream_resumed(void *owner, struct trunk_stream *stream)
     struct edge_client *client = container_of(stream, struct edge_client, stream);
     (void)owner;
     client->extra->suspended_us = 0;
+    client->extra->moved = false;
     edge_client_relay(client)->counters.sessions_resumed++;
     edge_client_defer(client); /* whether reading may go on */
 }
@@ -173,21 +243,60 @@ static bool resume_ask(struct edge_client_extra *extra, struct uplink *uplink)
     return true;
 }
 
-void edge_resumes_serve(struct relay *relay)
+/* May another core have it, which opens it again? */
+static bool resume_may_move(const struct relay *relay, const struct edge_client_extra *extra)
 {
-    unsigned asked = 0;
-    for (size_t i = 0; i < relay->pool.core_count; i++) {
-        struct list *suspended = &relay->pool.cores[i].suspended;
-        struct uplink *uplink;
-        while (!list_empty(suspended) && (uplink = pool_pick_core(&relay->pool, i)) != NULL) {
-            if (asked == RESUMES_PER_BATCH) {
-                scheduler_defer(relay->scheduler, &relay->settle);
-                return;
-            }
-            if (!resume_ask(resume_first(suspended), uplink)) {
-                break;
-            }
-            asked++;
+    uint64_t since_us = extra->suspended_us + 1000U * (uint64_t)relay->settings->reopen_after_ms;
+    return extra->client->reopens && extra->client->state == EDGE_CLIENT_RELAYING &&
+           (extra->moved || since_us <= relay->scheduler->now_us);
+}
+
+/* Those whose core has no trunk, on trunks to others. False when so many were asked for that the rest has to wait. */
+static bool resume_elsewhere(struct relay *relay, struct list *suspended, unsigned *asked)
+{
+    list_for_each(suspended, node) {
+        struct edge_client_extra *extra = container_of(node, struct edge_client_extra, waiting);
+        if (!resume_may_move(relay, extra)) {
+            continue;
+        }
+        struct uplink *uplink = pool_pick_resuming(&relay->pool);
+        if (uplink == NULL || !resume_ask(extra, uplink)) {
+            return true;
+        }
+        if (++*asked == RESUMES_PER_BATCH) {
+            return false;
         }
     }
+    return true;
+}
+
+/* Those of one core, on trunks to it. As above. */
+static bool resume_there(struct relay *relay, size_t core, unsigned *asked)
+{
+    struct list *suspended = &relay->pool.cores[core].suspended;
+    struct uplink *uplink;
+    while (!list_empty(suspended) && (uplink = pool_pick_core(&relay->pool, core)) != NULL) {
+        if (!resume_ask(resume_first(suspended), uplink)) {
+            return true;
+        }
+        if (++*asked == RESUMES_PER_BATCH) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void edge_resumes_serve(struct relay *relay)
+{
+    /* The lists are gone through only when there may be somebody to be found, as thousands may wait in vain. */
+    bool moves = relay->resumes.moves && pool_pick_resuming(&relay->pool) != NULL;
+    unsigned asked = 0;
+    for (size_t i = 0; i < relay->pool.core_count; i++) {
+        if (!resume_there(relay, i, &asked) ||
+            (moves && !resume_elsewhere(relay, &relay->pool.cores[i].suspended, &asked))) {
+            scheduler_defer(relay->scheduler, &relay->settle);
+            return;
+        }
+    }
+    relay->resumes.moves = relay->resumes.moves && !moves;
 }

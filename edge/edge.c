@@ -15,7 +15,9 @@
 #include "edge/settings.h"
 #include "edge/takeover.h"
 #include "edge/worker.h"
+#include "mux/chain.h"
 #include "mux/clock.h"
+#include "mux/confinement.h"
 #include "mux/limits.h"
 #include "mux/log.h"
 #include "mux/memory.h"
@@ -29,6 +31,7 @@ struct edge {
     struct address *cores; /* resolved, in the order of the settings */
     struct loop *loop;     /* the main thread's: signals, and posts of workers */
     struct process *process;
+    struct confinement confinement;
     struct admission *admission; /* shared by the workers; NULL: nothing is limited */
     struct edge_worker **workers;
     uint32_t worker_count;
@@ -37,8 +40,9 @@ struct edge {
     struct takeover_control *control; /* NULL: no control socket */
     struct takeover_take *take;       /* NULL: nothing was to be taken over */
     uint64_t files_max;
-    bool taking;      /* it goes on */
-    bool handed_over; /* another process serves the clients */
+    int64_t held_bytes; /* chain_held_bytes of the takeovers\' threads */
+    bool taking;        /* it goes on */
+    bool handed_over;   /* another process serves the clients */
     bool draining;
     bool failed; /* the takeover */
 };
@@ -370,11 +374,79 @@ static enum error_code edge_listen_all(struct edge *edge)
     return ERROR_NONE;
 }
 
+/* ------------------------------------------------------------------------------------------------ privileges */
+
+/* Everything that a reload reads is read by a process that keeps the right to. */
+static enum error_code edge_prepare_confinement(struct edge *edge)
+{
+    const struct edge_settings *settings = &edge->settings;
+    const char *others[] = {settings->core_ca, settings->trunk_certificate, settings->trunk_key, settings->client_ca,
+                            settings->ticket_key};
+    size_t count = sizeof(others) / sizeof(*others);
+    const char **files = memory_calloc(2 * settings->certificate_count + count, sizeof(*files));
+    struct option_fault fault = {.text = "out of memory"};
+    enum error_code error = ERROR_NO_MEMORY;
+
+    if (files != NULL) {
+        memcpy(files, others, sizeof(others));
+        for (size_t i = 0; i < settings->certificate_count; i++) {
+            files[count++] = settings->certificates[i].certificate;
+            files[count++] = settings->certificates[i].key;
+        }
+        const struct confinement_settings confinement = {.user = settings->user,
+                                                         .mode = settings->sandbox,
+                                                         .files = files,
+                                                         .file_count = count,
+                                                         .check_only = settings->check_only};
+        error = confinement_init(&edge->confinement, &confinement, &fault);
+    }
+    memory_free(files);
+    if (error != ERROR_NONE) {
+        edge_complain("%s", fault.text);
+    }
+    return error;
+}
+
+/* From here on the edge relays, dials its cores, and does nothing else. */
+static enum error_code edge_confine(struct edge *edge)
+{
+    struct option_fault fault = {.text = "out of memory"};
+    uint16_t *ports = memory_calloc(edge->settings.core_count, sizeof(*ports));
+    size_t count = 0;
+    enum error_code error = ERROR_NO_MEMORY;
+    /* Messages can carry open files: only a takeover needs that. */
+    static const char *const takeover_calls[] = {"sendmsg", "recvmsg"};
+    bool takeover = edge->settings.control != NULL || edge->settings.takeover != NULL;
+
+    if (ports != NULL) {
+        for (size_t i = 0; i < edge->settings.core_count; i++) {
+            const struct address *core = &edge->cores[i];
+            if (core->u.any.sa_family != AF_UNIX) {
+                ports[count++] = ntohs(core->u.any.sa_family == AF_INET ? core->u.ip4.sin_port : core->u.ip6.sin6_port);
+            }
+        }
+        const struct sandbox_plan plan = {.role = SANDBOX_EDGE,
+                                          .calls = takeover_calls,
+                                          .call_count = takeover ? 2 : 0,
+                                          .ports = ports,
+                                          .port_count = count,
+                                          .ports_limited = true,
+                                          .abstract_sockets_used = process_notify_is_abstract()};
+        error = confinement_enter(&edge->confinement, &plan, &fault);
+    }
+    memory_free(ports);
+    if (error != ERROR_NONE) {
+        edge_complain("%s", fault.text);
+    }
+    return error;
+}
+
 /* ------------------------------------------------------------------------------------------------ takeover */
 
 static struct takeover_edge edge_for_takeover(const struct edge *edge)
 {
     return (struct takeover_edge){
+        .control = edge->control,
         .settings = &edge->settings,
         .workers = edge->workers,
         .worker_count = edge_worker_total(edge),
@@ -387,6 +459,7 @@ static struct takeover_edge edge_for_takeover(const struct edge *edge)
 static void edge_on_given(void *owner, const struct takeover_outcome *outcome)
 {
     struct edge *edge = owner;
+    edge->held_bytes += outcome->held_bytes;
     if (!outcome->done) {
         LOG(LOG_WARNING, "takeover-failed", LOG_TEXT("reason", outcome->reason),
             LOG_INTEGER("frozen_ms", outcome->frozen_us / 1000U));
@@ -403,8 +476,8 @@ static enum error_code edge_open_control(struct edge *edge)
     if (settings->control == NULL) {
         return ERROR_NONE;
     }
-    bool replaces = settings->takeover != NULL && strcmp(settings->takeover, settings->control) == 0;
-    enum error_code error = takeover_control_new(&edge->control, settings->control, replaces);
+    bool comes = settings->takeover != NULL && strcmp(settings->takeover, settings->control) == 0;
+    enum error_code error = takeover_control_new(&edge->control, settings->control, comes);
     if (error != ERROR_NONE) {
         edge_complain("control %s: %s", settings->control,
                       error == ERROR_INVALID       ? "the path is too long"
@@ -451,6 +524,7 @@ static void edge_on_taken(void *owner, const struct takeover_outcome *outcome)
 {
     struct edge *edge = owner;
     edge->taking = false;
+    edge->held_bytes += outcome->held_bytes;
     if (!outcome->done) {
         edge_complain("takeover: %s", outcome->reason);
         edge->failed = true;
@@ -500,11 +574,7 @@ static enum error_code edge_go(struct edge *edge)
     if (edge->take != NULL) {
         const struct takeover_edge self = edge_for_takeover(edge);
         edge->taking = true;
-        return takeover_take_start(edge->take, &self, edge->loop, edge->control, edge_on_taken, edge);
-    }
-    if (edge->control != NULL && takeover_control_publish(edge->control) != ERROR_NONE) {
-        edge_complain("control %s: %s", edge->settings.control, strerror(errno));
-        return ERROR_SYSTEM;
+        return takeover_take_start(edge->take, &self, edge->loop, edge_on_taken, edge);
     }
     edge_tell_started(edge);
     edge_start_control(edge);
@@ -528,6 +598,9 @@ static enum error_code edge_start(struct edge *edge)
     error = edge_make_workers(edge);
     if (error == ERROR_NONE) {
         error = edge_listen_all(edge);
+    }
+    if (error == ERROR_NONE) {
+        error = edge_confine(edge); /* before the workers' threads, which inherit it */
     }
     if (error == ERROR_NONE) {
         error = edge_run_workers(edge);
@@ -563,11 +636,13 @@ static int edge_finish(struct edge *edge)
 {
     struct relay_counters sum = {0};
     takeover_control_stop(edge->control);
+    struct edge_left left = {.bytes = chain_held_bytes() + edge->held_bytes};
     if (edge->failed) {
         return PROCESS_EXIT_FAILURE;
     }
     for (uint32_t i = 0; i < edge->worker_count; i++) {
         edge_worker_join(edge->workers[i]);
+        edge_worker_add_left(edge->workers[i], &left);
         edge_add_counters(&sum, edge_worker_counters(edge->workers[i]));
     }
     LOG(LOG_INFO, "edge-stopped", LOG_INTEGER("clients", sum.clients_accepted),
@@ -579,7 +654,8 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("suspended", sum.sessions_suspended), LOG_INTEGER("resumed", sum.sessions_resumed),
         LOG_INTEGER("taken_over", sum.clients_taken_over), LOG_INTEGER("handed_over", sum.clients_handed_over),
         LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
-        LOG_INTEGER("bytes_out", sum.bytes_to_clients));
+        LOG_INTEGER("bytes_out", sum.bytes_to_clients), LOG_INTEGER("sessions_left", left.sessions),
+        LOG_INTEGER("streams_left", left.streams), LOG_INTEGER("buffered_left", left.bytes));
     return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;
 }
 
@@ -593,6 +669,7 @@ static void edge_dispose(struct edge *edge)
     memory_free(edge->workers);
     admission_free(&edge->admission);
     process_free(&edge->process);
+    confinement_dispose(&edge->confinement);
     loop_free(&edge->loop);
     takeover_control_free(&edge->control);
     takeover_take_free(&edge->take);
@@ -606,7 +683,11 @@ static enum error_code edge_prepare(struct edge *edge)
 {
     struct tls_fault fault;
     size_t route = 0;
-    enum error_code error = route_check(&edge->settings, &route);
+    enum error_code error = edge_prepare_confinement(edge); /* forks: before anything else */
+    if (error != ERROR_NONE) {
+        return error;
+    }
+    error = route_check(&edge->settings, &route);
     if (error != ERROR_NONE) {
         edge_complain("route: no listener has the name %s", edge->settings.routes[route].listener);
         return error;

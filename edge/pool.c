@@ -51,6 +51,20 @@ static size_t pool_core_of(const struct pool *pool, size_t place)
     return place % pool->core_count;
 }
 
+size_t pool_streams(const struct pool *pool)
+{
+    size_t streams = 0;
+    list_for_each(&pool->draining, node) {
+        streams += uplink_streams(container_of(node, struct uplink, node));
+    }
+    for (size_t i = 0; i < pool->place_count; i++) {
+        const struct pool_place *place = &pool->places[i];
+        streams += place->current != NULL ? uplink_streams(place->current) : 0;
+        streams += place->successor != NULL ? uplink_streams(place->successor) : 0;
+    }
+    return streams;
+}
+
 enum error_code pool_start(struct pool *pool)
 {
     size_t started = 0;
@@ -116,17 +130,28 @@ struct uplink *pool_pick(struct pool *pool, const struct uplink *except)
     return best;
 }
 
-struct uplink *pool_pick_core(struct pool *pool, size_t core)
+static struct uplink *pool_pick_of(struct pool *pool, size_t first_core, size_t last_core)
 {
     struct uplink *best = NULL;
     for (size_t i = 0; i < pool->place_count; i++) {
         struct uplink *uplink = pool->places[i].current;
-        if (uplink != NULL && uplink->core == core && uplink_openable(uplink) == ERROR_NONE &&
-            trunk_resumes(uplink->link.trunk) && (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
+        if (uplink != NULL && uplink->core >= first_core && uplink->core <= last_core &&
+            uplink_openable(uplink) == ERROR_NONE && trunk_resumes(uplink->link.trunk) &&
+            (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
             best = uplink;
         }
     }
     return best;
+}
+
+struct uplink *pool_pick_core(struct pool *pool, size_t core)
+{
+    return pool_pick_of(pool, core, core);
+}
+
+struct uplink *pool_pick_resuming(struct pool *pool)
+{
+    return pool_pick_of(pool, 0, pool->core_count - 1);
 }
 
 static void pool_settle_uplink(struct uplink *uplink)

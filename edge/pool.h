@@ -56,6 +56,12 @@ struct uplink *pool_pick(struct pool *pool, const struct uplink *except);
 /* The same among the trunks to one core, an index into pool->cores, that resume sessions. */
 struct uplink *pool_pick_core(struct pool *pool, size_t core);
 
+/* The same among the trunks to any core. */
+struct uplink *pool_pick_resuming(struct pool *pool);
+
+/* Streams on all trunks now. */
+size_t pool_streams(const struct pool *pool);
+
 /* Closes draining trunks that carry no stream any more. Not from within a trunk's event. */
 void pool_settle(struct pool *pool);
 

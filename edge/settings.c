@@ -10,6 +10,7 @@
 #include "mux/config.h"
 #include "mux/limits.h"
 #include "mux/memory.h"
+#include "mux/privilege.h"
 
 #define DURATION_MAX_MS 86400000U /* a day */
 #define WINDOW_MAX      2147483647U
@@ -39,6 +40,7 @@ static const char *const client_certificate_choices[] = {"none", "optional", "re
 static const char *const unknown_sni_choices[] = {"default", "alert", NULL};
 static const char *const log_level_choices[] = {"error", "warning", "info", "debug", NULL};
 static const char *const log_format_choices[] = {"text", "json", NULL};
+static const char *const sandbox_choices[] = {"off", "on", "require", NULL};
 
 static enum error_code edge_take_listen(void *settings, const struct option_value *value, struct option_fault *fault)
 {
@@ -416,6 +418,10 @@ static const struct option edge_options[] = {
      .help = "a session whose trunk is lost waits for another trunk to the same core for so long; 0: it ends with its "
              "trunk", .offset = FIELD(settings.resume_timeout_ms),
      .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_RESUME_EDGE_MS},
+    {.name = "reopen-after", .kind = OPTION_DURATION, .value_name = "DURATION",
+     .help = "of it, so long for the session's own core; then another one may open it again, if its service reopens",
+     .offset = FIELD(settings.reopen_after_ms),
+     .minimum = 1, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_REOPEN_AFTER_MS},
     {.name = "idle-timeout", .kind = OPTION_DURATION, .value_name = "DURATION",
      .help = "a session without a byte either way for so long is reset; 0: never",
      .offset = FIELD(settings.idle_timeout_ms),
@@ -440,6 +446,14 @@ static const struct option edge_options[] = {
     {.name = "takeover", .kind = OPTION_TEXT, .value_name = "FILE",
      .help = "take listeners and clients over from the process with this control socket; it ends when it has handed "
              "them over, and carries on if anything fails", .offset = FIELD(settings.takeover)},
+
+    {.name = "user", .kind = OPTION_TEXT, .group = "Privileges", .value_name = "NAME[:GROUP]",
+     .help = "whom to become once listeners are bound and secrets read; only root can",
+     .offset = FIELD(settings.user), .check = privilege_check_text},
+    {.name = "sandbox", .kind = OPTION_CHOICE, .value_name = "MODE",
+     .help = "whether the kernel is told to forbid what is not needed from then on, as far as it can (on) or in full "
+             "(require): off, on or require",
+     .offset = FIELD(settings.sandbox), .choices = sandbox_choices, .preset = SANDBOX_ON},
 
     {.name = "config", .kind = OPTION_CONFIG, .group = "General", .value_name = "FILE",
      .help = "read options from FILE first"},
@@ -470,7 +484,8 @@ const struct option_program edge_program = {
 };
 
 _Static_assert(sizeof edge_options / sizeof *edge_options <= OPTIONS_MAX, "the reader has room for fewer options");
-_Static_assert(sizeof(enum log_level) == sizeof(int) && sizeof(enum tls_client_auth) == sizeof(int),
+_Static_assert(sizeof(enum log_level) == sizeof(int) && sizeof(enum tls_client_auth) == sizeof(int) &&
+                   sizeof(enum sandbox_mode) == sizeof(int),
                "choices are stored as int");
 
 /* Pairs certificates and keys, and names cores. The draft's lists stay its own. */

@@ -12,6 +12,7 @@
 
 #include "mux/log.h"
 #include "mux/options.h"
+#include "mux/sandbox.h"
 #include "mux/tls.h"
 
 struct edge_listen_settings {
@@ -80,6 +81,7 @@ struct edge_settings {
     uint32_t handshake_timeout_ms;
     uint32_t open_timeout_ms;
     uint32_t resume_timeout_ms; /* 0: sessions end with their trunk */
+    uint32_t reopen_after_ms;   /* of it, for the session's own core */
     uint32_t linger_timeout_ms;
     uint32_t idle_timeout_ms;  /* 0: never */
     uint32_t stall_timeout_ms; /* 0: never */
@@ -89,6 +91,9 @@ struct edge_settings {
     uint32_t ping_timeout_ms;
     uint32_t reconnect_min_ms;
     uint32_t reconnect_max_ms;
+
+    char *user; /* NULL: stay who we are */
+    enum sandbox_mode sandbox;
 
     enum log_level log_level;
     enum log_format log_format;

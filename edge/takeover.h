@@ -17,13 +17,16 @@
 #include "edge/worker.h"
 #include "mux/loop.h"
 
+struct takeover_control;
+
 /* What both sides know of their own process. Outlives the takeover. */
 struct takeover_edge {
     const struct edge_settings *settings;
     struct edge_worker *const *workers;
     uint32_t worker_count;
-    uint32_t identity;      /* of the workers, as in edge_worker_settings */
-    const char *trunk_name; /* tls_context_name of the trunks' context */
+    uint32_t identity;                /* of the workers, as in edge_worker_settings */
+    const char *trunk_name;           /* tls_context_name of the trunks' context */
+    struct takeover_control *control; /* NULL: none */
 };
 
 /* How it went. */
@@ -33,6 +36,7 @@ struct takeover_outcome {
     uint64_t clients;   /* that changed hands */
     uint64_t staying;   /* old: that did not, and end there */
     uint64_t frozen_us; /* for how long nobody served them */
+    int64_t held_bytes; /* chain_held_bytes of the thread: made here and freed by workers, or the reverse */
 };
 
 /* Called on main's thread. */
@@ -40,16 +44,17 @@ typedef void takeover_over_fn(void *owner, const struct takeover_outcome *outcom
 
 /* ---- the running process ---- */
 
-struct takeover_control;
-
-/* Listens on `path`, which others than this user cannot connect to. A socket that nobody listens on is replaced;
- * `replaces`: any socket. It is there under a name of its own until takeover_control_publish. ERROR_ADDRESS_IN_USE,
- * ERROR_PERMISSION, ERROR_UNREACHABLE (there is no such directory), ERROR_INVALID (too long), ERROR_NO_MEMORY,
+/* Listens on `path`, which others than this user cannot connect to; a socket that nobody listens on is replaced. Or, if
+ * it `comes` with a takeover, does not listen yet: see takeover_control_adopt. ERROR_ADDRESS_IN_USE, ERROR_PERMISSION,
+ * ERROR_UNREACHABLE (there is no such directory), ERROR_INVALID (the path is too long), ERROR_NO_MEMORY,
  * ERROR_NO_FILES, ERROR_SYSTEM. */
-enum error_code takeover_control_new(struct takeover_control **control, const char *path, bool replaces);
+enum error_code takeover_control_new(struct takeover_control **control, const char *path, bool comes);
 
-/* Gives it the path. From any thread. ERROR_SYSTEM. */
-enum error_code takeover_control_publish(struct takeover_control *control);
+/* The listening socket; -1: none. */
+int takeover_control_socket(const struct takeover_control *control);
+
+/* The running process's socket, which is at the path: the control's from now on. Before takeover_control_start. */
+void takeover_control_adopt(struct takeover_control *control, int fd);
 
 /* Answers whoever connects. `over` is called for each attempt that has begun; after one that is done, nobody is
  * answered any more. ERROR_NO_MEMORY, ERROR_SYSTEM. */
@@ -84,9 +89,9 @@ bool takeover_take_has_listener(const struct takeover_take *take, size_t listene
  * ERROR_NO_MEMORY (it is closed then). */
 enum error_code takeover_take_add_listener(struct takeover_take *take, uint32_t worker, size_t listener, int fd);
 
-/* The workers run, and dial their trunks: takes. `control` is published at the moment when it is done; NULL: none. */
+/* The workers run, and dial their trunks: takes. A control that has no socket adopts the one that comes. */
 enum error_code takeover_take_start(struct takeover_take *take, const struct takeover_edge *edge, struct loop *loop,
-                                    struct takeover_control *control, takeover_over_fn *over, void *owner);
+                                    takeover_over_fn *over, void *owner);
 
 /* It shall fail, if it is not too late. */
 void takeover_take_hasten(struct takeover_take *take);

@@ -25,8 +25,7 @@ struct takeover_control {
     struct loop *loop; /* NULL: not started */
     int fd;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-    char own_path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* until it is published */
-    bool published;
+    bool bound; /* by us: the path is ours to clear */
     struct takeover_edge edge;
     takeover_over_fn *over;
     void *owner;
@@ -58,29 +57,28 @@ static enum error_code control_fault(int number)
     }
 }
 
-/* What is at the path may be replaced: nothing, or a socket that nobody listens on (any one, if `replaces`). */
-static bool control_path_free(const char *path, bool replaces)
+/* Removes a socket that nobody listens on. False when the path is taken. */
+static bool control_clear_path(const char *path)
 {
     struct stat status;
+    struct takeover_channel probe;
     if (lstat(path, &status) != 0) {
-        return errno == ENOENT;
+        return true; /* bind tells what is wrong, if anything is */
     }
     if (!S_ISSOCK(status.st_mode)) {
         return false;
     }
-    struct takeover_channel probe;
-    bool live = !replaces && takeover_channel_connect(&probe, path) != ERROR_UNREACHABLE;
-    if (live) {
+    if (takeover_channel_connect(&probe, path) == ERROR_NONE) {
         takeover_channel_close(&probe);
+        return false;
     }
-    return !live;
+    return unlink(path) == 0;
 }
 
 static enum error_code control_listen(struct takeover_control *control)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, control->own_path, strlen(control->own_path) + 1);
-    (void)unlink(control->own_path); /* of a process with the same number that was killed */
+    memcpy(address.sun_path, control->path, strlen(control->path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return control_fault(errno);
@@ -91,17 +89,18 @@ static enum error_code control_listen(struct takeover_control *control)
     (void)umask(mask);
     if (!failed && listen(fd, BACKLOG) == 0) {
         control->fd = fd;
+        control->bound = true;
         return ERROR_NONE;
     }
     cause = failed ? cause : errno;
     if (!failed) {
-        (void)unlink(control->own_path);
+        (void)unlink(control->path);
     }
     close(fd);
     return control_fault(cause);
 }
 
-enum error_code takeover_control_new(struct takeover_control **result, const char *path, bool replaces)
+enum error_code takeover_control_new(struct takeover_control **result, const char *path, bool comes)
 {
     *result = NULL;
     struct takeover_control *control = memory_zalloc(sizeof(*control));
@@ -112,12 +111,13 @@ enum error_code takeover_control_new(struct takeover_control **result, const cha
     control->source.fd = -1;
     control->channel.fd = -1;
     enum error_code error = ERROR_NONE;
-    if (strlen(path) + SUFFIX_LENGTH >= sizeof(control->path)) {
+    if (strlen(path) >= sizeof(control->path)) {
         error = ERROR_INVALID;
     } else {
         memcpy(control->path, path, strlen(path) + 1);
-        (void)snprintf(control->own_path, sizeof(control->own_path), "%s.%d", path, (int)getpid());
-        error = control_path_free(path, replaces) ? control_listen(control) : ERROR_ADDRESS_IN_USE;
+    }
+    if (error == ERROR_NONE && !comes) {
+        error = control_clear_path(path) ? control_listen(control) : ERROR_ADDRESS_IN_USE;
     }
     if (error != ERROR_NONE) {
         memory_free(control);
@@ -127,13 +127,15 @@ enum error_code takeover_control_new(struct takeover_control **result, const cha
     return ERROR_NONE;
 }
 
-enum error_code takeover_control_publish(struct takeover_control *control)
+int takeover_control_socket(const struct takeover_control *control)
 {
-    if (rename(control->own_path, control->path) != 0) {
-        return ERROR_SYSTEM;
-    }
-    control->published = true;
-    return ERROR_NONE;
+    return control != NULL ? control->fd : -1;
+}
+
+void takeover_control_adopt(struct takeover_control *control, int fd)
+{
+    control->fd = fd;
+    control->bound = true;
 }
 
 /* ------------------------------------------------------------------------------------------------ attempts */
@@ -204,7 +206,10 @@ static void control_ready(struct loop_source *source, unsigned events)
 enum error_code takeover_control_start(struct takeover_control *control, struct loop *loop,
                                        const struct takeover_edge *edge, takeover_over_fn *over, void *owner)
 {
-    enum error_code error = loop_watch(loop, &control->source, control->fd, LOOP_LEVEL_READ, control_ready);
+    enum error_code error = ERROR_INVALID; /* none has come */
+    if (control->fd >= 0) {
+        error = loop_watch(loop, &control->source, control->fd, LOOP_LEVEL_READ, control_ready);
+    }
     if (error == ERROR_NONE) {
         control->loop = loop;
         control->edge = *edge;
@@ -231,12 +236,11 @@ void takeover_control_stop(struct takeover_control *control)
     if (control->fd >= 0) {
         close(control->fd);
         control->fd = -1;
-        (void)unlink(control->own_path);
     }
-    if (control->published && !control->outcome.done) {
-        control->published = false;
-        (void)unlink(control->path);
+    if (control->bound && !control->outcome.done) {
+        (void)unlink(control->path); /* a sandbox may forbid it: whoever starts next replaces it */
     }
+    control->bound = false;
 }
 
 void takeover_control_free(struct takeover_control **pointer)

@@ -34,7 +34,7 @@ enum error_code takeover_header_read(const uint8_t header[TAKEOVER_HEADER_BYTES]
     *message = (enum takeover_message)number;
     bool possible = number >= TAKEOVER_HELLO && number <= TAKEOVER_DONE && unused == 0 &&
                     *length <= LIMIT_TAKEOVER_FRAME_BYTES &&
-                    (*sockets == 0 || number == TAKEOVER_WORKER || number == TAKEOVER_CLIENTS);
+                    (*sockets == 0 || (number >= TAKEOVER_WORKER && number <= TAKEOVER_END));
     return possible ? ERROR_NONE : ERROR_INVALID;
 }
 

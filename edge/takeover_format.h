@@ -31,7 +31,7 @@ enum takeover_message {
     TAKEOVER_READY,      /* new: its trunks are up, as far as they are */
     TAKEOVER_WORKER,     /* old, for each worker: with its listening sockets; it stands still */
     TAKEOVER_CLIENTS,    /* old: clients of this worker, with their sockets */
-    TAKEOVER_END,        /* old: that was all */
+    TAKEOVER_END,        /* old: that was all; with its control socket */
     TAKEOVER_PREPARED,   /* new: it has them all, and touches none */
     TAKEOVER_COMMIT,     /* old: it touches none any more */
     TAKEOVER_COMMITTED,  /* new: it serves them from now on */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "edge/client.h"
+#include "mux/chain.h"
 #include "mux/clock.h"
 #include "mux/log.h"
 #include "mux/memory.h"
@@ -309,6 +310,7 @@ static enum error_code give_all(struct give *give)
     }
     if (error == ERROR_NONE) {
         takeover_count_write(give->outcome->clients, &give->pack);
+        give->sockets[give->socket_count++] = takeover_control_socket(give->edge->control);
         error = give_say(give, TAKEOVER_END);
     }
     struct takeover_frame frame = {.body = NULL};
@@ -425,4 +427,5 @@ void takeover_give(struct takeover_channel *channel, const struct takeover_edge 
         (void)takeover_channel_send(channel, TAKEOVER_REFUSE, outcome->reason, strlen(outcome->reason), NULL, 0);
     }
     give_dispose(&give);
+    outcome->held_bytes = chain_held_bytes();
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "edge/client.h"
+#include "mux/chain.h"
 #include "mux/clock.h"
 #include "mux/log.h"
 #include "mux/memory.h"
@@ -41,7 +42,7 @@ struct takeover_take {
     size_t own_count;
     struct takeover_edge edge;
     struct loop *loop;
-    struct takeover_control *control; /* NULL: none */
+    int control_fd; /* the running process's control socket; -1: not here, or passed on */
     takeover_over_fn *over;
     void *owner;
     uint64_t thread;
@@ -183,6 +184,7 @@ enum error_code takeover_take_new(struct takeover_take **result, const struct ta
         return take_fail(outcome, ERROR_NO_MEMORY, "%s", error_text(ERROR_NO_MEMORY));
     }
     take->channel.fd = -1;
+    take->control_fd = -1;
     return take_ask(take, edge, path, outcome);
 }
 
@@ -372,6 +374,10 @@ static enum error_code take_message(struct takeover_take *take, struct takeover_
         break;
     case TAKEOVER_END:
         error = takeover_count_read(&count, frame->body, frame->length);
+        if (frame->socket_count == 1) {
+            take->control_fd = frame->sockets[0];
+            frame->sockets[0] = -1;
+        }
         *over = true;
         if (error == ERROR_NONE && (count != take->outcome.clients || take->borrowed != take->edge.worker_count)) {
             error = ERROR_INVALID;
@@ -445,8 +451,9 @@ static void take_serve(struct takeover_take *take)
     }
     take_return(take);
     take->outcome.frozen_us = clock_monotonic_us() - take->frozen_since_us;
-    if (take->control != NULL && takeover_control_publish(take->control) != ERROR_NONE) {
-        LOG(LOG_ERROR, "control-failed", LOG_TEXT("text", "the control socket cannot be put in its place"));
+    if (take->edge.control != NULL && takeover_control_socket(take->edge.control) < 0 && take->control_fd >= 0) {
+        takeover_control_adopt(take->edge.control, take->control_fd);
+        take->control_fd = -1;
     }
 }
 
@@ -486,6 +493,7 @@ static void *take_run(void *argument)
         take_let_go(take);
     }
     pack_dispose(&take->pack);
+    take->outcome.held_bytes = chain_held_bytes();
     loop_post(take->loop, &take->post);
     return NULL;
 }
@@ -501,11 +509,10 @@ static void take_over(struct loop_post *post)
 }
 
 enum error_code takeover_take_start(struct takeover_take *take, const struct takeover_edge *edge, struct loop *loop,
-                                    struct takeover_control *control, takeover_over_fn *over, void *owner)
+                                    takeover_over_fn *over, void *owner)
 {
     take->edge = *edge;
     take->loop = loop;
-    take->control = control;
     take->over = over;
     take->owner = owner;
     take->post.run = take_over;
@@ -549,6 +556,9 @@ void takeover_take_free(struct takeover_take **pointer)
     *pointer = NULL;
     takeover_take_stop(take);
     takeover_channel_close(&take->channel);
+    if (take->control_fd >= 0) {
+        close(take->control_fd);
+    }
     takeover_welcome_dispose(&take->welcome);
     pack_dispose(&take->pack);
     for (size_t i = 0; i < take->own_count; i++) {

@@ -185,6 +185,7 @@ static const struct trunk_events trunk_events = {
     .writable = edge_client_stream_writable,
     .closed = edge_client_stream_closed,
     .suspended = edge_client_stream_suspended,
+    .noted = edge_client_stream_noted,
     .resumed = edge_client_stream_resumed,
     .ready = uplink_trunk_ready,
     .goaway = uplink_trunk_goaway,

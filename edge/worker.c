@@ -8,6 +8,7 @@
 
 #include "edge/client.h"
 #include "edge/uplink.h"
+#include "mux/chain.h"
 #include "mux/clock.h"
 #include "mux/limits.h"
 #include "mux/memory.h"
@@ -35,7 +36,8 @@ struct edge_worker {
     struct relay relay;
     struct edge_listener *listeners; /* one for each of the settings; some may not be started */
     uint64_t thread;
-    struct trim trim; /* of clients */
+    int64_t held_bytes; /* what chain_held_bytes said at the thread's end */
+    struct trim trim;   /* of clients */
     struct loop_post drain;
     struct loop_post stop;
     struct loop_post stopped;
@@ -356,6 +358,7 @@ static void *edge_worker_thread(void *argument)
 {
     struct edge_worker *worker = argument;
     loop_run(worker->loop);
+    worker->held_bytes = chain_held_bytes();
     return NULL;
 }
 
@@ -382,6 +385,13 @@ void edge_worker_join(struct edge_worker *worker)
 const struct relay_counters *edge_worker_counters(const struct edge_worker *worker)
 {
     return &worker->relay.counters;
+}
+
+void edge_worker_add_left(const struct edge_worker *worker, struct edge_left *sum)
+{
+    sum->sessions += worker->relay.client_count;
+    sum->streams += pool_streams(&worker->relay.pool);
+    sum->bytes += worker->held_bytes;
 }
 
 void edge_worker_free(struct edge_worker **pointer)

@@ -80,6 +80,16 @@ void edge_worker_join(struct edge_worker *worker);
 /* After edge_worker_join. */
 const struct relay_counters *edge_worker_counters(const struct edge_worker *worker);
 
+/* What a worker still holds: all 0 when nothing has leaked. */
+struct edge_left {
+    uint64_t sessions; /* clients, whatever their state */
+    uint64_t streams;
+    int64_t bytes; /* in queues: has a meaning as the sum over all threads only (chain_held_bytes) */
+};
+
+/* After edge_worker_join: adds what is there. */
+void edge_worker_add_left(const struct edge_worker *worker, struct edge_left *sum);
+
 /* Nulls the pointer. */
 void edge_worker_free(struct edge_worker **worker);
 

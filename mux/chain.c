@@ -21,11 +21,24 @@ struct chain_chunk {
     uint8_t bytes[];
 };
 
+static _Thread_local int64_t held_bytes;
+
+int64_t chain_held_bytes(void)
+{
+    return held_bytes;
+}
+
+static void chunk_free(struct chain_chunk *chunk)
+{
+    held_bytes -= (int64_t)chunk->capacity;
+    memory_free(chunk);
+}
+
 static void chunks_free(struct chain_chunk *chunk)
 {
     while (chunk != NULL) {
         struct chain_chunk *next = chunk->next;
-        memory_free(chunk);
+        chunk_free(chunk);
         chunk = next;
     }
 }
@@ -43,6 +56,7 @@ static struct chain_chunk *chunks_new(size_t length)
             return NULL;
         }
         *chunk = (struct chain_chunk){.tail = chunk, .capacity = (uint32_t)capacity};
+        held_bytes += (int64_t)capacity;
         if (first == NULL) {
             first = chunk;
         } else {
@@ -177,7 +191,7 @@ void chain_consume(struct chain *chain, size_t length)
                 next->tail = head->tail;
                 next->total = head->total;
             }
-            memory_free(head);
+            chunk_free(head);
             chain->head = next;
         }
     }

@@ -59,4 +59,8 @@ size_t chain_read(const struct chain *chain, struct chain_cursor *cursor, void *
 /* Drops the first `length` bytes; there must be that many. */
 void chain_consume(struct chain *chain, size_t length);
 
+/* Bytes of the chunks that the calling thread has made, less those that it has freed: negative when it frees what
+ * others made. The sum over all threads is what all chains of the process hold. */
+int64_t chain_held_bytes(void);
+
 #endif

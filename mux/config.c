@@ -5,11 +5,11 @@
  */
 #include "mux/config.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "mux/file.h"
 #include "mux/memory.h"
 
 #define KEY_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
@@ -482,21 +482,15 @@ static enum settings_verdict config_unreadable(struct options *options, const ch
 
 enum settings_verdict config_read_file(struct options *options, const char *path)
 {
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return config_unreadable(options, path, strerror(errno));
+    struct file_text file;
+    int reason = 0;
+    enum error_code error = file_read(&file, path, &reason);
+    if (error != ERROR_NONE) {
+        return config_unreadable(options, path,
+                                 error == ERROR_NO_MEMORY ? error_text(ERROR_NO_MEMORY) : strerror(reason));
     }
-    /* One byte more than allowed, so that a file that is too large shows. */
-    char *text = memory_alloc(CONFIG_BYTES_MAX + 1);
-    if (text == NULL) {
-        fclose(file);
-        return config_unreadable(options, path, error_text(ERROR_NO_MEMORY));
-    }
-    size_t length = fread(text, 1, CONFIG_BYTES_MAX + 1, file);
-    enum settings_verdict verdict = ferror(file) != 0 ? config_unreadable(options, path, strerror(errno))
-                                                      : config_read_text(options, path, text, length);
-    memory_free(text);
-    fclose(file);
+    enum settings_verdict verdict = config_read_text(options, path, (const char *)file.bytes, file.length);
+    file_wipe(&file);
     return verdict;
 }
 

@@ -3,9 +3,9 @@
 #define MUX_LIMITS_H
 
 /* Trunk (HTTP/2), both ends. */
-#define LIMIT_SESSIONS_PER_TRUNK  131072U /* streams; SETTINGS_MAX_CONCURRENT_STREAMS of the core */
-#define LIMIT_STREAM_WINDOW_BYTES 65536U  /* per session and direction; SETTINGS_INITIAL_WINDOW_SIZE */
-#define LIMIT_STREAM_SUSPENDED_BYTES 65536U /* sent or to be sent, while a session waits for another trunk */
+#define LIMIT_SESSIONS_PER_TRUNK     131072U /* streams; SETTINGS_MAX_CONCURRENT_STREAMS of the core */
+#define LIMIT_STREAM_WINDOW_BYTES    65536U  /* per session and direction; SETTINGS_INITIAL_WINDOW_SIZE */
+#define LIMIT_STREAM_SUSPENDED_BYTES 65536U  /* sent or to be sent, while a session waits for another trunk */
 #define LIMIT_TRUNK_WINDOW_BYTES                                                                                       \
     16777216U                                     /* whole connection; much larger than a stream's, or one stalled     \
                                                      session would stop them all */
@@ -15,6 +15,7 @@
 #define LIMIT_TRUNK_OPENS              536870912U /* streams opened before a trunk is replaced: half of 2^30 */
 #define LIMIT_STREAM_RESETS_PER_SECOND 1000000U   /* nghttp2's limiter, on authenticated trunks */
 #define LIMIT_TRUNK_OWED_BYTES         131072U    /* consumed before the peer hears of it at once */
+#define LIMIT_TRUNK_NOTES_BYTES        1048576U   /* of notes that wait to be sent */
 #define TIMEOUT_TRUNK_OWED_MS          50U        /* or after so long */
 #define TIMEOUT_PING_INTERVAL_MS       10000U
 #define TIMEOUT_PING_ANSWER_MS         10000U
@@ -34,8 +35,9 @@
 #define LIMIT_NETWORK_IP4_BITS   24U
 #define LIMIT_NETWORK_IP6_BITS   48U
 #define TIMEOUT_RESUME_EDGE_MS   30000U /* a session whose trunk is lost, until another one takes it */
-#define TIMEOUT_LINGER_MS        5000U /* after both directions have ended, for the client's FIN */
-#define TIMEOUT_RECONNECT_MIN_MS 100U  /* first wait; doubled with jitter up to the maximum */
+#define TIMEOUT_REOPEN_AFTER_MS  2000U  /* of it, for the core that has the session */
+#define TIMEOUT_LINGER_MS        5000U  /* after both directions have ended, for the client's FIN */
+#define TIMEOUT_RECONNECT_MIN_MS 100U   /* first wait; doubled with jitter up to the maximum */
 #define TIMEOUT_RECONNECT_MAX_MS 10000U
 #define TIMEOUT_DRAIN_MS         30000U /* SIGTERM: sessions may end by themselves for so long */
 
@@ -53,6 +55,6 @@
 #define LIMIT_CORE_SESSIONS        2000000U /* of one process */
 #define LIMIT_CORE_TRUNKS          4096U
 #define TIMEOUT_RESUME_CORE_MS     45000U /* longer than the edges', who are to decide */
-#define TIMEOUT_FORWARD_CONNECT_MS 5000U /* the forward handler's connection attempt */
+#define TIMEOUT_FORWARD_CONNECT_MS 5000U  /* the forward handler's connection attempt */
 
 #endif

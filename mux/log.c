@@ -286,6 +286,42 @@ void log_write_fields(enum log_level level, const char *event, const struct log_
     errno = saved;
 }
 
+void log_write_in_signal(const char *event, const char *text_name, const char *text, const char *number_name,
+                         int number)
+{
+    char digits[16];
+    char time_text[32];
+    struct log_line line;
+    line.length = 0;
+    if (log_format_now == LOG_FORMAT_TEXT) {
+        const struct log_field fields[] = {
+            {LOG_KIND_TEXT, text_name, {.text = text}}, {LOG_KIND_INTEGER, number_name, {.integer = number}}, {0}};
+        log_build_text(&line, LOG_ERROR, event, fields);
+    } else {
+        log_time(time_text);
+        snprintf(digits, sizeof digits, "%d", number);
+        const char *const parts[] = {
+            "{\"time\":\"",
+            time_text,
+            "\",\"level\":\"error\",\"event\":\"",
+            event,
+            "\",\"",
+            text_name,
+            "\":\"",
+            text,
+            "\",\"",
+            number_name,
+            "\":",
+            digits,
+            "}",
+        };
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+            line_put_text(&line, parts[i]);
+        }
+    }
+    log_emit(&line);
+}
+
 bool log_counter_allow(struct log_counter *counter, uint64_t now_us, uint64_t *suppressed)
 {
     counter->total++;

@@ -56,6 +56,11 @@ void log_write_fields(enum log_level level, const char *event, const struct log_
         }                                                                                                              \
     } while (0)
 
+/* A line of level error with two fields for handlers of signals that a thread brings upon itself: takes no memory, and
+ * no lock but the C library's for the time zone. All texts are our own: nothing in them needs an escape. */
+void log_write_in_signal(const char *event, const char *text_name, const char *text, const char *number_name,
+                         int number);
+
 /* A line that peers can provoke: at most `LOG_LIMITED_PER_SECOND` per second and counter; the next line after a
  * silence carries "suppressed=N". The counter counts every event, logged or not. One thread per counter. */
 #define LOG_LIMITED_PER_SECOND 10U

@@ -23,12 +23,16 @@ enum field_bit {
     FIELD_TLS = 64,
     FIELD_SESSION = 128,
     FIELD_RECEIVED = 256,
+    FIELD_ACKNOWLEDGED = 512,
+    FIELD_NOTE = 1024,
 };
 
-#define FIELD_NAME_SERVER_NAME "trunkline-sni"
-#define FIELD_NAME_ALPN        "trunkline-alpn"
-#define FIELD_NAME_TLS         "trunkline-tls"
-#define FIELD_NAME_SESSION     "trunkline-session"
+#define FIELD_NAME_SERVER_NAME  "trunkline-sni"
+#define FIELD_NAME_ALPN         "trunkline-alpn"
+#define FIELD_NAME_TLS          "trunkline-tls"
+#define FIELD_NAME_SESSION      "trunkline-session"
+#define FIELD_NAME_ACKNOWLEDGED "trunkline-acknowledged"
+#define FIELD_NAME_NOTE         "trunkline-note"
 
 /* Visible ASCII without a space: what names may hold. */
 static bool text_visible(const char *text, size_t length)
@@ -165,6 +169,39 @@ size_t metadata_format_received(uint32_t received, char text[METADATA_RECEIVED_T
     return (size_t)snprintf(text, METADATA_RECEIVED_TEXT, "%" PRIu32, received);
 }
 
+/* A structured-field byte sequence (RFC 8941 section 3.3.5) with parameters. */
+static void encode_note(struct encoder *encoder, const struct metadata_note *note)
+{
+    if (note->bytes == NULL) {
+        return;
+    }
+    size_t capacity = 4U * (((size_t)note->length + 2U) / 3U) + 64U;
+    char *value = encoder_take(encoder, capacity);
+    if (value == NULL) {
+        return;
+    }
+    size_t written = 0;
+    value[0] = ':';
+    enum error_code error = note->length > 0
+                                ? tls_base64_encode(note->bytes, note->length, value + 1, capacity - 60, &written)
+                                : ERROR_NONE;
+    if (error != ERROR_NONE) {
+        encoder->error = error;
+        return;
+    }
+    int rest = snprintf(value + 1 + written, capacity - 1 - written, ":;sent=%" PRIu32 ";consumed=%" PRIu32, note->sent,
+                        note->consumed);
+    encoder_add(encoder, FIELD_NAME_NOTE, value, 1 + written + (size_t)rest, true);
+}
+
+static void encode_number(struct encoder *encoder, const char *name, uint32_t number)
+{
+    char *value = encoder_take(encoder, METADATA_RECEIVED_TEXT);
+    if (value != NULL) {
+        encoder_add(encoder, name, value, metadata_format_received(number, value), true);
+    }
+}
+
 static void encode_session(struct encoder *encoder, const struct metadata_session *session)
 {
     static const char digits[] = "0123456789abcdef";
@@ -179,10 +216,19 @@ static void encode_session(struct encoder *encoder, const struct metadata_sessio
         }
         encoder_add(encoder, FIELD_NAME_SESSION, value, 2U * METADATA_SESSION_BYTES, true);
     }
-    value = session->resumes ? encoder_take(encoder, METADATA_RECEIVED_TEXT) : NULL;
-    if (value != NULL) {
-        encoder_add(encoder, METADATA_RECEIVED_FIELD, value, metadata_format_received(session->received, value), true);
+    if (session->resumes) {
+        encode_number(encoder, METADATA_RECEIVED_FIELD, session->received);
     }
+    if (session->reopens) {
+        encode_number(encoder, FIELD_NAME_ACKNOWLEDGED, session->acknowledged);
+        encode_note(encoder, &session->note);
+    }
+}
+
+size_t metadata_encode_bytes(const struct metadata *metadata)
+{
+    return METADATA_ENCODE_BYTES + 4U * ((size_t)metadata->certificate_length + metadata->session.note.length) / 3U +
+           80U;
 }
 
 enum error_code metadata_encode(const struct metadata *metadata, char *room, size_t capacity,
@@ -388,6 +434,54 @@ static void parse_session(struct metadata_parser *parser, const char *value, siz
     }
 }
 
+static void parse_acknowledged(struct metadata_parser *parser, const char *value, size_t length)
+{
+    struct metadata_session *session = &parser->view.session;
+    session->reopens = metadata_parse_received(value, length, &session->acknowledged);
+    if (!session->reopens) {
+        parser_fail(parser, ERROR_BAD_METADATA);
+    }
+}
+
+/* ";name=" and a number in front of `end`; NULL when there is something else. */
+static const char *parse_parameter(const char *at, const char *end, const char *name, uint32_t *number)
+{
+    size_t length = strlen(name);
+    if ((size_t)(end - at) <= length || memcmp(at, name, length) != 0) {
+        return NULL;
+    }
+    at += length;
+    const char *stop = memchr(at, ';', (size_t)(end - at));
+    stop = stop != NULL ? stop : end;
+    return metadata_parse_received(at, (size_t)(stop - at), number) ? stop : NULL;
+}
+
+static void parse_note(struct metadata_parser *parser, const char *value, size_t length)
+{
+    struct metadata_note *note = &parser->view.session.note;
+    const char *end = value + length;
+    const char *colon = length > 1 && value[0] == ':' ? memchr(value + 1, ':', length - 1) : NULL;
+    const char *at = colon != NULL ? parse_parameter(colon + 1, end, ";sent=", &note->sent) : NULL;
+    at = at != NULL ? parse_parameter(at, end, ";consumed=", &note->consumed) : NULL;
+    if (at != end || colon - value > 4 * (int)(METADATA_NOTE_MAX + 2U) / 3 + 1) {
+        parser_fail(parser, ERROR_BAD_METADATA);
+        return;
+    }
+    uint8_t *place = (uint8_t *)parser->room + parser->room_used;
+    size_t written = 0;
+    if (colon > value + 1) {
+        enum error_code error = tls_base64_decode(value + 1, (size_t)(colon - value) - 1, place,
+                                                  parser->room_capacity - parser->room_used, &written);
+        if (error != ERROR_NONE || written > METADATA_NOTE_MAX) {
+            parser_fail(parser, error == ERROR_NO_MEMORY ? error : ERROR_BAD_METADATA);
+            return;
+        }
+    }
+    parser->room_used += written;
+    note->bytes = place;
+    note->length = (uint32_t)written;
+}
+
 static void parse_received(struct metadata_parser *parser, const char *value, size_t length)
 {
     struct metadata_session *session = &parser->view.session;
@@ -419,6 +513,8 @@ static const struct {
     {FIELD_NAME_TLS, FIELD_TLS},
     {FIELD_NAME_SESSION, FIELD_SESSION},
     {METADATA_RECEIVED_FIELD, FIELD_RECEIVED},
+    {FIELD_NAME_ACKNOWLEDGED, FIELD_ACKNOWLEDGED},
+    {FIELD_NAME_NOTE, FIELD_NOTE},
 };
 
 static unsigned parser_field_bit(const char *name, size_t length)
@@ -475,6 +571,12 @@ void metadata_parse_field(struct metadata_parser *parser, const char *name, size
     case FIELD_RECEIVED:
         parse_received(parser, value, value_length);
         break;
+    case FIELD_ACKNOWLEDGED:
+        parse_acknowledged(parser, value, value_length);
+        break;
+    case FIELD_NOTE:
+        parse_note(parser, value, value_length);
+        break;
     default:
         break;
     }
@@ -485,7 +587,9 @@ enum error_code metadata_parse_end(struct metadata_parser *parser)
     if (!parser->connect) {
         return ERROR_METHOD_NOT_ALLOWED;
     }
-    if (!(parser->seen & FIELD_AUTHORITY) || (parser->view.session.resumes && !parser->view.session.known)) {
+    const struct metadata_session *session = &parser->view.session;
+    if (!(parser->seen & FIELD_AUTHORITY) || (session->resumes && !session->known) ||
+        (session->reopens && !session->resumes)) {
         parser_fail(parser, ERROR_BAD_METADATA);
     }
     return parser->error;

@@ -17,12 +17,26 @@
 
 #define METADATA_SESSION_BYTES 16U
 
+#define METADATA_NOTE_MAX 1024U /* bytes of a note */
+
+/* trunkline-note: what a handler has left at the edge, for the session that takes the place of its own. The offsets say
+ * when, modulo 2^32. */
+struct metadata_note {
+    const uint8_t *bytes; /* NULL: none */
+    uint32_t length;
+    uint32_t sent;     /* what the handler had written by then */
+    uint32_t consumed; /* and consumed */
+};
+
 /* By which a session is known beyond the trunk that it began on. */
 struct metadata_session {
     uint8_t id[METADATA_SESSION_BYTES]; /* trunkline-session: unguessable */
     uint8_t known;                      /* `id` is one */
     uint8_t resumes;                    /* trunkline-received came: the session goes on, it does not begin */
+    uint8_t reopens;   /* trunkline-acknowledged came: where the session is not known, a new one may take its place */
     uint32_t received; /* what its sender has received so far, modulo 2^32: bytes, and one for their end */
+    uint32_t acknowledged; /* with `reopens`: from where on its sender can send again */
+    struct metadata_note note;
 };
 
 struct metadata {
@@ -35,7 +49,7 @@ struct metadata {
     uint16_t tls_suite;              /* IANA number; 0 unknown */
     const uint8_t *certificate;
     uint32_t certificate_length; /* 0: none */
-    const char *edge;            /* whose the trunk's certificate is; NULL or "" unknown; the core adds it, never sent */
+    const char *edge; /* whose the trunk's certificate is; NULL or "" unknown; the core adds it, never sent */
     struct metadata_session session;
 };
 
@@ -48,11 +62,14 @@ struct metadata_field {
     uint8_t unique; /* unique to one client: to be sent never-indexed */
 };
 
-#define METADATA_FIELDS_MAX   10
+#define METADATA_FIELDS_MAX   12
 #define METADATA_ENCODE_BYTES 1024U /* room that metadata_encode needs beside the certificate */
 
-/* Makes the fields (:method and :authority first). The values are written to `room`, which needs
- * METADATA_ENCODE_BYTES + 4 * certificate_length / 3 + 8 bytes and must live as long as the fields are used.
+/* What the values need at most. */
+size_t metadata_encode_bytes(const struct metadata *metadata);
+
+/* Makes the fields (:method and :authority first). The values are written to `room`, which needs metadata_encode_bytes
+ * and must live as long as the fields are used.
  * ERROR_INVALID when a name or value holds bytes that a field may not; ERROR_LIMIT for too little room. */
 enum error_code metadata_encode(const struct metadata *metadata, char *room, size_t capacity,
                                 struct metadata_field fields[METADATA_FIELDS_MAX], size_t *count);

@@ -1,7 +1,7 @@
 /*
  * What many sessions have in common is kept once: service, server name, protocol, listener and suite, everything of a
- * struct metadata but the client's address and what the session is known by. A table of what is in use, by hash; each entry is reference counted, and
- * frees itself with its last reference. One thread.
+ * struct metadata but the client's address and what the session is known by. A table of what is in use, by hash; each
+ * entry is reference counted, and frees itself with its last reference. One thread.
  */
 #ifndef MUX_METADATA_POOL_H
 #define MUX_METADATA_POOL_H

@@ -4,6 +4,7 @@
 #ifndef MUX_PROCESS_H
 #define MUX_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "mux/error.h"
@@ -47,5 +48,8 @@ void process_thread_join(uint64_t thread);
 
 /* For supervisors (sd_notify protocol, when NOTIFY_SOCKET is set): "READY=1", "STOPPING=1". No effect otherwise. */
 void process_notify(const char *state);
+
+/* True when that supervisor's socket has an abstract name, not a path. */
+bool process_notify_is_abstract(void);
 
 #endif

@@ -65,7 +65,7 @@ enum error_code socket_listen(const struct address *address, bool reuse_port, in
 /* The address that a socket is bound to, or ERROR_SYSTEM. */
 enum error_code socket_local_address(int fd, struct address *address);
 
-/* Starts accepting on `fd`, which it owns from then on. At most 64 connections per event, so that established clients
+/* Starts accepting on `fd`, which it owns from then on. At most 16 connections per event, so that established clients
  * get their turn. When files or memory are out it stops watching for 100 ms. `accept` may stop the listener. On an
  * error the descriptor is closed, and listener_stop has no effect. */
 enum error_code listener_start(struct listener *listener, struct loop *loop, int fd, listener_accept_fn *accept,

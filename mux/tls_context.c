@@ -7,12 +7,11 @@
 #include <gnutls/crypto.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "mux/file.h"
 #include "mux/memory.h"
 
 /* TLS 1.3 and 1.2, forward secrecy and AEAD only; everything older is refused with protocol_version. The profile
@@ -28,16 +27,9 @@
     ":+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:+SIGN-RSA-SHA512"                                                              \
     ":%PROFILE_MEDIUM:%SERVER_PRECEDENCE:%ALLOW_SMALL_RECORDS"
 
-#define FILE_BYTES_MAX     (1024U * 1024U)
 #define CHAIN_LENGTH_MAX   16U
 #define KEY_ID_BYTES_MAX   64U
 #define TICKET_KEY_PURPOSE "trunkline session tickets"
-
-/* A file in memory, with a zero after its end. */
-struct file_text {
-    unsigned char *bytes;
-    size_t length;
-};
 
 static enum error_code fault_tell(struct tls_fault *fault, enum error_code error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -67,58 +59,24 @@ static enum error_code fault_contents(struct tls_fault *fault, const char *path,
     return fault_tell(fault, ERROR_CREDENTIALS, "%s: %s: %s", path, what, gnutls_strerror(result));
 }
 
-/* Files here may hold keys. */
-static void file_wipe(struct file_text *file)
+static enum error_code file_load(struct file_text *file, const char *path, struct tls_fault *fault)
 {
-    if (file->bytes != NULL) {
-        memory_wipe(file->bytes, file->length);
-    }
-    memory_free(file->bytes);
-    file->bytes = NULL;
-}
+    int reason = 0;
+    enum error_code error = file_read(file, path, &reason);
 
-/* Takes room for the largest file allowed first, so that no copy of a key is left behind by growing. */
-static enum error_code file_read(struct file_text *file, const char *path, struct tls_fault *fault)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-
-    file->length = 0;
-    file->bytes = NULL;
-    if (descriptor < 0) {
-        return fault_tell(fault, ERROR_CREDENTIALS, "%s: %s", path, strerror(errno));
-    }
-    file->bytes = memory_alloc(FILE_BYTES_MAX + 1);
-    if (file->bytes == NULL) {
-        close(descriptor);
+    if (error == ERROR_NO_MEMORY) {
         return fault_memory(fault);
     }
-    ssize_t count = 1;
-    while (count != 0 && file->length <= FILE_BYTES_MAX) {
-        count = read(descriptor, file->bytes + file->length, FILE_BYTES_MAX + 1 - file->length);
-        if (count < 0 && errno == EINTR) {
-            continue;
-        }
-        if (count < 0) {
-            int reason = errno;
-            close(descriptor);
-            file_wipe(file);
-            return fault_tell(fault, ERROR_CREDENTIALS, "%s: %s", path, strerror(reason));
-        }
-        file->length += (size_t)count;
-    }
-    close(descriptor);
-    if (file->length > FILE_BYTES_MAX) {
-        file_wipe(file);
+    if (error != ERROR_NONE && reason == EFBIG) {
         return fault_tell(fault, ERROR_CREDENTIALS, "%s: larger than %u bytes", path, FILE_BYTES_MAX);
     }
-    file->bytes[file->length] = '\0';
-    return ERROR_NONE;
+    return error == ERROR_NONE ? ERROR_NONE : fault_tell(fault, ERROR_CREDENTIALS, "%s: %s", path, strerror(reason));
 }
 
 static enum error_code pem_read(struct file_text *file, const char *path, const char *mark, const char *what,
                                 struct tls_fault *fault)
 {
-    enum error_code error = file_read(file, path, fault);
+    enum error_code error = file_load(file, path, fault);
 
     if (error != ERROR_NONE) {
         return error;
@@ -367,7 +325,7 @@ static enum error_code context_load_ticket_key(struct tls_context *context, cons
         return result < 0 ? fault_tell(fault, ERROR_TLS_INTERNAL, "no random bytes: %s", gnutls_strerror(result))
                           : ERROR_NONE;
     }
-    error = file_read(&file, path, fault);
+    error = file_load(&file, path, fault);
     if (error != ERROR_NONE) {
         return error;
     }

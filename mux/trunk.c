@@ -133,6 +133,8 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     list_init(&trunk->owed);
     list_init(&trunk->unacknowledged);
     chain_init(&trunk->last_pairs);
+    chain_init(&trunk->notes);
+    chain_init(&trunk->note_input);
     trunk_cut_init(&trunk->cut, settings->role);
     timer_init(&trunk->acknowledge, trunk_ack_due);
     trunk_work_slab_init(&trunk->own_works);
@@ -166,7 +168,7 @@ static void trunk_lose_streams(struct trunk *trunk, struct list *streams)
         if (stream->flags & TRUNK_STREAM_INTERNAL) {
             trunk_internal_free(stream);
         } else if (trunk_stream_suspend(stream)) {
-            trunk->events->suspended(trunk->owner, stream);
+            trunk->events->suspended(trunk->owner, stream, ERROR_TRUNK_LOST);
         } else {
             trunk_stream_detach(stream);
             trunk->events->closed(trunk->owner, stream, ERROR_TRUNK_LOST, 0);
@@ -193,6 +195,8 @@ void trunk_free(struct trunk **pointer)
     }
     metadata_parser_dispose(&trunk->parser);
     chain_clear(&trunk->last_pairs);
+    chain_clear(&trunk->notes);
+    chain_clear(&trunk->note_input);
     slab_dispose(&trunk->own_works);
     slab_group_dispose(&trunk->h2_memory);
     memory_free(trunk);
@@ -304,7 +308,7 @@ void trunk_stream_detach(struct trunk_stream *stream)
 enum error_code trunk_submit_request(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata,
                                      int32_t *id)
 {
-    size_t capacity = METADATA_ENCODE_BYTES + 4U * (size_t)metadata->certificate_length / 3U + 8U;
+    size_t capacity = metadata_encode_bytes(metadata);
     char *room = memory_alloc(capacity);
     if (room == NULL) {
         return ERROR_NO_MEMORY;
@@ -384,12 +388,14 @@ enum error_code trunk_stream_accept(struct trunk_stream *stream)
     if (trunk == NULL || stream->output != STREAM_EXPECT_OPEN || trunk->settings.role != TRUNK_ACCEPTOR) {
         return ERROR_STATE;
     }
-    int failure = trunk_submit_status(trunk, stream->id, 200, false, NULL);
+    bool reopened = (stream->flags & TRUNK_STREAM_RESUMING) != 0;
+    int failure = trunk_submit_status(trunk, stream->id, 200, false, reopened ? &stream->received : NULL);
     if (failure != 0) {
         return trunk_error_from_nghttp2(failure);
     }
     stream_input_move(&stream->input, STREAM_OPEN);
     stream_output_move(&stream->output, STREAM_OPEN);
+    stream->flags &= (uint8_t)~TRUNK_STREAM_RESUMING;
     if (stream->work != NULL && stream->work->held != NULL) {
         scheduler_defer(trunk->scheduler, &trunk->deliver_held);
     }

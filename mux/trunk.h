@@ -45,7 +45,6 @@ enum trunk_code {
     TRUNK_CODE_CANCEL = 8,
     TRUNK_CODE_CONNECT_ERROR = 10,
     TRUNK_CODE_ENHANCE_YOUR_CALM = 11,
-    TRUNK_CODE_MOVED = 0xf7a2, /* ours: the session was asked for on another trunk; only between peers that resume */
 };
 
 /* SETTINGS of ours, in the range for experiments (RFC 9113 section 11.3, 0xf000 to 0xffff). */
@@ -54,7 +53,15 @@ enum trunk_code {
 #define TRUNK_RESUME_VERSION      1U
 
 /* Our frame, of the types for experiments (RFC 9113 section 11.2); only between peers that both sent the setting. */
-#define TRUNK_FRAME_ACK 0xf7
+#define TRUNK_FRAME_ACK  0xf7
+#define TRUNK_FRAME_NOTE 0xf8
+
+/* Error code of an acceptor that shuts down: the stream goes on, elsewhere. Of no registry: only between peers that
+ * resume. */
+#define TRUNK_CODE_MOVED 0xf7a3
+
+/* Likewise: the session was asked for on another trunk. An opener that has not done so, or not since, asks again. */
+#define TRUNK_CODE_TAKEN 0xf7a4
 
 /* A stream; embedded in its owner, who zeroes it before its first use. All fields are the trunk's. 48 bytes, paid for
  * by every idle session. */
@@ -75,7 +82,7 @@ struct trunk_stream {
 enum {
     TRUNK_STREAM_RESUMABLE = 16, /* has a session's id, and the peer keeps its bytes until they are acknowledged */
     TRUNK_STREAM_SUSPENDED = 32, /* its trunk is lost; what it had is kept */
-    TRUNK_STREAM_RESUMING = 64,  /* opener: asked for on another trunk, the answer is awaited */
+    TRUNK_STREAM_RESUMING = 64,  /* asked for on another trunk, the answer is awaited, or not given */
 };
 
 /* Who moves a trunk's bytes: a link, or a test. Embedded there, found with container_of. */
@@ -119,8 +126,14 @@ struct trunk_events {
     void (*closed)(void *owner, struct trunk_stream *stream, enum error_code error, uint32_t detail);
 
     /* The trunk is lost and the stream is not: see above. Its owner waits for the peer, or resumes it, or gives it up
-     * with trunk_stream_reset. `owner` is the trunk's, which is about to be freed. */
-    void (*suspended)(void *owner, struct trunk_stream *stream);
+     * with trunk_stream_reset. `owner` is the trunk's, which may be about to be freed. `reason`: ERROR_TRUNK_LOST;
+     * ERROR_REFUSED (trunk_stream_resume was not processed, or overtaken); ERROR_SHUTDOWN (the acceptor goes, and moved
+     * the stream).
+     */
+    void (*suspended)(void *owner, struct trunk_stream *stream, enum error_code reason);
+
+    /* Opener: the acceptor leaves this for the one that may take its place. Bytes are valid during the call. */
+    void (*noted)(void *owner, struct trunk_stream *stream, const struct metadata_note *note);
 
     /* The stream goes on, on this trunk. */
     void (*resumed)(void *owner, struct trunk_stream *stream);
@@ -186,6 +199,17 @@ enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stre
  * metadata->session is filled in here. Errors as there; the stream is still suspended then. ERROR_STATE also when the
  * peer does not resume. `resumed` follows, or `closed`, or `suspended`. */
 enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata);
+
+/* Acceptor: leaves a note with the opener, instead of the one before. ERROR_STATE when the stream cannot be resumed, or
+ * is on no trunk; ERROR_WOULD_BLOCK when too many notes wait to be sent; ERROR_NO_MEMORY. */
+enum error_code trunk_stream_note(struct trunk_stream *stream, const struct metadata_note *note);
+
+/* All that was written, and all that was consumed so far, modulo 2^32: the offsets of a note. */
+uint32_t trunk_stream_written(const struct trunk_stream *stream);
+uint32_t trunk_stream_consumed(const struct trunk_stream *stream);
+
+/* Acceptor: what was consumed of the stream, and every note, was written to the trunk. */
+bool trunk_stream_told(const struct trunk_stream *stream);
 
 /* Acceptor: takes a stream from its trunk, as if that were lost, without an event: the peer asks for it on another
  * one. ERROR_STATE when it cannot be resumed, ERROR_NO_MEMORY. */

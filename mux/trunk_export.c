@@ -25,12 +25,16 @@ void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack)
 {
     static const struct chain empty = {NULL};
     const struct trunk_work *work = stream->work;
+    uint32_t retained = work != NULL ? work->retained : 0;
+    if (stream->output == STREAM_ENDED && retained == 0) {
+        retained = 1; /* as trunk_stream_suspend has it */
+    }
     pack_u32(pack, stream->received);
     pack_u32(pack, stream->sent);
     pack_u8(pack, stream->input);
     pack_u8(pack, stream->output);
     pack_u8(pack, stream->wants_room);
-    pack_u32(pack, work != NULL ? work->retained : 0);
+    pack_u32(pack, retained);
     pack_u32(pack, work != NULL ? work->unconsumed : 0);
     pack_u32(pack, work != NULL ? work->overhang : 0);
     pack_chain(pack, work != NULL ? &work->queue : &empty);
@@ -45,7 +49,8 @@ static bool trunk_stream_possible(const struct trunk_stream *stream)
                 (stream->output == STREAM_OPEN || stream->output == STREAM_ENDING || stream->output == STREAM_ENDED);
     size_t queued = chain_bytes(&work->queue);
     size_t bytes = trunk_work_retained(stream);
-    return (waits || open) && bytes <= queued && (stream->output != STREAM_ENDED || bytes == queued) &&
+    return (waits || open) && bytes <= queued &&
+           (stream->output != STREAM_ENDED || (bytes == queued && work->retained > 0)) &&
            (!waits || (queued == 0 && work->unconsumed == 0)) && work->retained <= EXPORT_SUSPENDED_BYTES_MAX &&
            work->unconsumed <= EXPORT_SUSPENDED_BYTES_MAX && work->overhang <= EXPORT_SUSPENDED_BYTES_MAX;
 }

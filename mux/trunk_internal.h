@@ -48,7 +48,7 @@ struct trunk_work {
 /* Where in the peer's frames its bytes are. */
 struct trunk_cut {
     uint32_t left; /* of the frame at hand, or of the preface */
-    uint8_t ours;  /* it is one of acknowledgements */
+    uint8_t ours;  /* its type, if that is one of ours */
     uint8_t header_length;
     uint8_t header[TRUNK_FRAME_HEADER_BYTES]; /* of the next one, as far as it came */
 };
@@ -75,11 +75,13 @@ struct trunk {
     struct trunk_cut cut;
     uint8_t ack_part[8]; /* of the acknowledgement that is being received */
     uint8_t ack_part_length;
-    uint8_t ack_due;       /* `owed` goes with the next frames */
-    uint8_t resumes;       /* both ends do */
-    uint8_t has_answer;    /* of the response under way: trunkline-received came */
-    uint32_t answer;       /* its value */
-    size_t internal_count; /* streams that the trunk owns */
+    struct chain notes;      /* frames of notes to be sent */
+    struct chain note_input; /* the note that is being received, from its offsets on */
+    uint8_t ack_due;         /* `owed` goes with the next frames */
+    uint8_t resumes;         /* both ends do */
+    uint8_t has_answer;      /* of the response under way: trunkline-received came */
+    uint32_t answer;         /* its value */
+    size_t internal_count;   /* streams that the trunk owns */
     struct task deliver_held;
     size_t stream_count; /* attached */
     size_t open_streams; /* in nghttp2's eyes: also those reset and not yet forgotten */
@@ -168,7 +170,8 @@ int64_t trunk_stream_window(const struct trunk_stream *stream);
 /* The trunk is lost: true when the stream is suspended, and the caller tells its owner. */
 bool trunk_stream_suspend(struct trunk_stream *stream);
 /* Acceptor: `id` is a request for a stream that is suspended. False when it cannot be granted, and was answered. */
-bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int32_t id, uint32_t received);
+bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int32_t id,
+                          const struct metadata_session *session);
 /* Opener: the answer to trunk_stream_resume came. */
 void trunk_resume_answered(struct trunk *trunk, struct trunk_stream *stream);
 
@@ -187,6 +190,13 @@ void trunk_ack_age(struct trunk *trunk);
 /* A frame of acknowledgements comes, and its bytes. 0, or as trunk_charge. */
 int trunk_ack_begin(struct trunk *trunk, uint32_t length);
 int trunk_ack_take(struct trunk *trunk, const uint8_t *bytes, size_t length);
+
+/* trunk_note.c */
+/* Between two frames of nghttp2: moves as many frames of notes as fit, or parts of them; returns the bytes. */
+size_t trunk_note_write(struct trunk *trunk, uint8_t *into, size_t capacity);
+/* A frame of a note comes, and its bytes; the last of them with `whole`. 0, or as trunk_charge. */
+int trunk_note_begin(struct trunk *trunk, uint32_t length);
+int trunk_note_take(struct trunk *trunk, const uint8_t *bytes, size_t length, bool whole);
 
 /* trunk_cut.c */
 void trunk_cut_init(struct trunk_cut *cut, enum trunk_role role);

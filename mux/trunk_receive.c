@@ -88,8 +88,8 @@ void trunk_deliver_held(struct task *task)
 static bool trunk_stream_goes_on(const struct trunk *trunk, const struct trunk_stream *stream, uint32_t code)
 {
     bool refused = code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED);
-    bool moved = code == TRUNK_CODE_MOVED && trunk->settings.role == TRUNK_OPENER;
-    return ((stream->flags & TRUNK_STREAM_RESUMING) && refused) || moved;
+    bool taken = code == TRUNK_CODE_TAKEN && trunk->settings.role == TRUNK_OPENER;
+    return ((stream->flags & TRUNK_STREAM_RESUMING) && refused) || taken;
 }
 
 static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream, uint32_t code)
@@ -118,7 +118,11 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
         error = ERROR_REFUSED;
         detail = 0;
     } else if (trunk_stream_goes_on(trunk, stream, code) && trunk_stream_suspend(stream)) {
-        trunk->events->suspended(trunk->owner, stream);
+        trunk->events->suspended(trunk->owner, stream, ERROR_REFUSED);
+        return;
+    } else if (code == TRUNK_CODE_MOVED && trunk->settings.role == TRUNK_OPENER &&
+               stream->output != STREAM_EXPECT_OPEN && trunk_stream_suspend(stream)) {
+        trunk->events->suspended(trunk->owner, stream, ERROR_SHUTDOWN);
         return;
     }
     trunk_stream_detach(stream);
@@ -312,12 +316,16 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
         return trunk_charge(trunk, over ? TRUNK_COST_OVER_LIMIT : 0);
     }
     if (trunk_stream_suspended(stream)) {
-        return trunk_resume_request(trunk, stream, id, metadata->session.received)
-                   ? 0
-                   : trunk_charge(trunk, TRUNK_COST_FAULT);
+        return trunk_resume_request(trunk, stream, id, &metadata->session) ? 0 : trunk_charge(trunk, TRUNK_COST_FAULT);
     }
     trunk_stream_attach(trunk, stream, id);
     stream->flags = metadata->session.known ? TRUNK_STREAM_RESUMABLE : 0;
+    if (metadata->session.resumes) {
+        /* It takes the place of one that is not known here: its counts go on from where the peer is. */
+        stream->flags |= TRUNK_STREAM_RESUMING;
+        stream->received = metadata->session.acknowledged;
+        stream->sent = metadata->session.received;
+    }
     if (nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
         /* The request's stream is gone already: nghttp2 found it at fault. */
         trunk_stream_close(trunk, stream, NGHTTP2_PROTOCOL_ERROR);

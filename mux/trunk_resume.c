@@ -12,6 +12,22 @@ bool trunk_resumes(const struct trunk *trunk)
     return trunk->resumes;
 }
 
+uint32_t trunk_stream_written(const struct trunk_stream *stream)
+{
+    return stream->sent + (uint32_t)trunk_stream_queued(stream);
+}
+
+uint32_t trunk_stream_consumed(const struct trunk_stream *stream)
+{
+    return stream->received - (uint32_t)trunk_stream_unconsumed(stream);
+}
+
+bool trunk_stream_told(const struct trunk_stream *stream)
+{
+    bool owed = stream->work != NULL && list_node_linked(&stream->work->owed);
+    return !owed && (stream->trunk == NULL || chain_empty(&stream->trunk->notes));
+}
+
 bool trunk_stream_suspend(struct trunk_stream *stream)
 {
     if (!(stream->flags & TRUNK_STREAM_RESUMABLE)) {
@@ -24,6 +40,9 @@ bool trunk_stream_suspend(struct trunk_stream *stream)
     list_remove(&work->ready);
     list_remove(&work->owed);
     work->stale = work->unconsumed;
+    if (stream->output == STREAM_ENDED && work->retained == 0) {
+        work->retained = 1; /* the end is told again on each trunk, and so acknowledged again */
+    }
     trunk_stream_unlink(stream);
     stream->flags = TRUNK_STREAM_RESUMABLE | TRUNK_STREAM_SUSPENDED;
     return true;
@@ -45,7 +64,7 @@ enum error_code trunk_stream_interrupt(struct trunk_stream *stream)
     }
     if (!trunk->failed && !over) {
         trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
-        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, TRUNK_CODE_MOVED);
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, TRUNK_CODE_TAKEN);
         trunk_want_send(trunk);
     }
     return ERROR_NONE;
@@ -65,15 +84,14 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
         return false;
     }
     uint32_t bytes = (uint32_t)trunk_work_retained(stream);
-    bool end_acknowledged = ended && work->retained == 0;
     if (more < bytes) {
         bytes = more;
     }
     chain_consume(&work->queue, bytes);
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
-    work->overhang += bytes; /* what is left of it from an earlier trunk has not been consumed either */
-    stream->sent = acknowledged + bytes - (end_acknowledged ? 1U : 0U);
+    work->overhang += bytes;             /* what is left of it from an earlier trunk has not been consumed either */
+    stream->sent = acknowledged + bytes; /* without the end */
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);
     }
@@ -84,7 +102,6 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
 static void trunk_stream_go_on(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
-    stream->flags = TRUNK_STREAM_RESUMABLE;
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
     }
@@ -98,13 +115,14 @@ static void trunk_stream_go_on(struct trunk_stream *stream)
     }
 }
 
-bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int32_t id, uint32_t received)
+bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int32_t id,
+                          const struct metadata_session *session)
 {
     bool answered = stream->output != STREAM_EXPECT_OPEN;
     if (nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
         return true; /* nghttp2 found the request at fault: it is gone already */
     }
-    if (!trunk_stream_rewind(stream, received)) {
+    if (!trunk_stream_rewind(stream, session->received)) {
         nghttp2_session_set_stream_user_data(trunk->h2, id, NULL);
         trunk_respond(trunk, id, 409, "This is more than was sent, or less than was acknowledged.\n");
         trunk->events->refused(trunk->owner, ERROR_BAD_RESUME, 409);
@@ -118,6 +136,10 @@ bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int3
     }
     trunk_stream_link(trunk, stream, id);
     trunk_want_send(trunk);
+    stream->flags = TRUNK_STREAM_RESUMABLE;
+    if (!answered && session->resumes) {
+        stream->flags |= TRUNK_STREAM_RESUMING; /* its answer, when it comes, has to tell the offset */
+    }
     trunk_stream_go_on(stream);
     return true;
 }
@@ -130,6 +152,9 @@ enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *st
     assert(trunk_stream_suspended(stream) && metadata->session.known);
     request.session.resumes = 1;
     request.session.received = stream->received;
+    /* What the peer has ended nobody can take up again. */
+    request.session.reopens = stream->input == STREAM_OPEN;
+    request.session.acknowledged = stream->sent - (stream->work != NULL ? stream->work->retained : 0U);
     if (error == ERROR_NONE && !trunk->resumes) {
         error = ERROR_STATE;
     }
@@ -146,6 +171,7 @@ enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *st
 void trunk_resume_answered(struct trunk *trunk, struct trunk_stream *stream)
 {
     if (trunk->has_answer && trunk_stream_rewind(stream, trunk->answer)) {
+        stream->flags = TRUNK_STREAM_RESUMABLE;
         trunk_stream_go_on(stream);
         return;
     }

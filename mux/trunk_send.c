@@ -261,10 +261,12 @@ static enum error_code trunk_fill(struct trunk *trunk)
             trunk_take_frame(trunk, bytes, (size_t)length);
             continue;
         }
-        size_t acknowledged =
-            trunk_ack_write(trunk, trunk->out + trunk->out_length, trunk->out_capacity - trunk->out_length);
-        if (acknowledged > 0) {
-            trunk->out_length += acknowledged;
+        size_t own = trunk_ack_write(trunk, trunk->out + trunk->out_length, trunk->out_capacity - trunk->out_length);
+        if (own == 0) {
+            own = trunk_note_write(trunk, trunk->out + trunk->out_length, trunk->out_capacity - trunk->out_length);
+        }
+        if (own > 0) {
+            trunk->out_length += own;
             continue;
         }
         switch (trunk_give_turn(trunk)) {

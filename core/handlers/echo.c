@@ -2,6 +2,9 @@
  * Sends back what it receives. What the client cannot take back yet is kept and not consumed, so that a client that
  * does not read is stopped by its own window. A session owns its echo only while something is kept. The session's
  * worker.
+ *
+ * A session that is opened again needs no note: what came from the client and what went to it are the same bytes, so
+ * the two counts tell where to go on.
  */
 #include "handlers.h"
 
@@ -11,7 +14,8 @@
 
 struct echo {
     struct backlog *kept;
-    int ended; /* the client's end came: ours follows what is kept */
+    size_t skip; /* bytes that come once more, and were sent back before */
+    int ended;   /* the client's end came: ours follows what is kept */
 };
 
 static void echo_free(trunkline_session *session)
@@ -25,36 +29,90 @@ static void echo_free(trunkline_session *session)
     }
 }
 
-/* -1 when memory is out. */
-static int echo_keep(trunkline_session *session, const unsigned char *bytes, size_t length)
+/* The session's, made if need be; NULL when memory is out. */
+static struct echo *echo_get(trunkline_session *session)
 {
     struct echo *echo = trunkline_get_data(session);
 
     if (echo == NULL) {
         echo = calloc(1, sizeof(*echo));
-        if (echo == NULL) {
-            return -1;
-        }
         trunkline_set_data(session, echo);
     }
-    return backlog_add(&echo->kept, bytes, length);
+    return echo;
+}
+
+/* -1 when memory is out. */
+static int echo_keep(trunkline_session *session, const unsigned char *bytes, size_t length)
+{
+    struct echo *echo = echo_get(session);
+
+    return echo != NULL ? backlog_add(&echo->kept, bytes, length) : -1;
+}
+
+/* 0, or the status to refuse with. */
+static int echo_reopen(trunkline_session *session)
+{
+    trunkline_reopening reopening;
+    int32_t ahead;
+    struct echo *echo;
+
+    if (!trunkline_get_reopening(session, &reopening)) {
+        return 0;
+    }
+    ahead = (int32_t)((uint32_t)reopening.delivered - (uint32_t)reopening.consumed);
+    if (ahead < 0) {
+        return 503; /* some bytes were consumed, and their echo was lost with the earlier core */
+    }
+    if (ahead > 0) {
+        echo = echo_get(session);
+        if (echo == NULL) {
+            return 503;
+        }
+        echo->skip = (size_t)ahead;
+    }
+    return 0;
 }
 
 static void echo_open(trunkline_session *session, void *service)
 {
+    int status = echo_reopen(session);
+
     (void)service;
+    if (status != 0) {
+        trunkline_refuse(session, status, "the echo of some bytes is lost");
+        return;
+    }
     trunkline_accept(session);
 }
 
-static void echo_data(trunkline_session *session, const void *bytes, size_t length)
+/* How many of the bytes are not to be sent back. */
+static size_t echo_skip(trunkline_session *session, size_t length)
 {
+    struct echo *echo = trunkline_get_data(session);
+    size_t skipped = echo == NULL ? 0 : (length < echo->skip ? length : echo->skip);
+
+    if (skipped > 0) {
+        echo->skip -= skipped;
+        trunkline_consume(session, skipped);
+        if (echo->skip == 0) {
+            echo_free(session); /* nothing is kept while bytes are skipped */
+        }
+    }
+    return skipped;
+}
+
+static void echo_data(trunkline_session *session, const void *data, size_t size)
+{
+    size_t skipped = echo_skip(session, size);
+    const unsigned char *bytes = (const unsigned char *)data + skipped;
+    size_t length = size - skipped;
     size_t taken = 0;
 
     if (trunkline_get_data(session) == NULL) {
         taken = trunkline_write(session, bytes, length);
         trunkline_consume(session, taken);
     }
-    if (taken < length && echo_keep(session, (const unsigned char *)bytes + taken, length - taken) != 0) {
+    if (taken < length && echo_keep(session, bytes + taken, length - taken) != 0) {
         trunkline_abort(session);
     }
 }
@@ -63,7 +121,7 @@ static void echo_end(trunkline_session *session)
 {
     struct echo *echo = trunkline_get_data(session);
 
-    if (echo == NULL) {
+    if (echo == NULL || (echo->kept == NULL && echo->skip > 0)) {
         trunkline_end(session);
     } else {
         echo->ended = 1;

@@ -1,5 +1,8 @@
 """What trunkline-chaos costs without toxics: time added to a round trip, and bytes for each second of its CPU. Direct and
-proxied connections take turns in one run. Status 1 when a bar is missed."""
+proxied connections take turns in one run. Status 1 when a bar is missed.
+
+Both parts end after a time, even if other programs leave little of the CPUs: figures are per round trip and per CPU second,
+so fewer of them are less exact, not wrong. Whatever gives no answer for 30 s is a stall, and a failure that says where."""
 
 import argparse
 import contextlib
@@ -14,6 +17,9 @@ import common
 ADDED_MAX_US = 100.0
 BYTES_PER_CPU_SECOND_MIN = 1e9
 BLOCK = bytes(1 << 20)
+STALL_SECONDS = 30  # without progress
+ROUNDS_LEAST = 3
+BLOCKS_LEAST = 64   # MiB; the clocks of a CPU tell well what so many cost
 
 
 def serve(listener):
@@ -36,6 +42,7 @@ def start_server(pids):
     listener = socket.create_server(("127.0.0.1", 0))
     pid = os.fork()
     if pid == 0:
+        common.die_with_bench()
         try:
             serve(listener)
         finally:
@@ -47,7 +54,7 @@ def start_server(pids):
 
 
 def connect(address, kind):
-    connection = socket.create_connection(address, 30)
+    connection = socket.create_connection(address, STALL_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(kind)
     return connection
@@ -64,26 +71,31 @@ def round_trips(connection, count):
     return statistics.median(taken) / 1000
 
 
-def measure_added(direct, proxied, rounds, count):
+def measure_added(direct, proxied, rounds, count, seconds):
     """(direct, proxied, added) in microseconds: medians over rounds that take turns."""
     connections = connect(direct, b"e"), connect(proxied, b"e")
+    end = time.monotonic() + seconds
     for connection in connections:
         round_trips(connection, count)
-    pairs = [(round_trips(connections[0], count), round_trips(connections[1], count)) for _ in range(rounds)]
-    return (statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs),
+    pairs = []
+    while len(pairs) < rounds and (len(pairs) < ROUNDS_LEAST or time.monotonic() < end):
+        pairs.append((round_trips(connections[0], count), round_trips(connections[1], count)))
+    return (len(pairs), statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs),
             statistics.median(pair[1] - pair[0] for pair in pairs))
 
 
-def measure_bytes(program, proxied, megabytes):
-    """(bytes per CPU second of the proxy, bytes per second)."""
+def measure_bytes(program, proxied, most, seconds):
+    """(MiB, bytes per CPU second of the proxy, bytes per second)."""
     connection = connect(proxied, b"s")
     cpu, started = program.cpu_seconds(), time.monotonic()
-    for _ in range(megabytes):
+    megabytes = 0
+    while megabytes < most and (megabytes < BLOCKS_LEAST or time.monotonic() - started < seconds):
         connection.sendall(BLOCK)
+        megabytes += 1
     connection.shutdown(socket.SHUT_WR)
     connection.recv(1)
     passed = time.monotonic() - started
-    return megabytes * len(BLOCK) / max(program.cpu_seconds() - cpu, 0.01), megabytes * len(BLOCK) / passed
+    return megabytes, megabytes * len(BLOCK) / max(program.cpu_seconds() - cpu, 0.01), megabytes * len(BLOCK) / passed
 
 
 def run():
@@ -91,6 +103,8 @@ def run():
     parser.add_argument("--rounds", type=int, default=15, help="direct and proxied in turn (default %(default)s)")
     parser.add_argument("--round-trips", type=int, default=500, help="of each round (default %(default)s)")
     parser.add_argument("--megabytes", type=int, default=4096, help="of the transfer (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=15,
+                        help="after which each of the two parts ends, with fewer of them (default %(default)s)")
     options = parser.parse_args()
     common.print_machine()
     pids = []
@@ -105,13 +119,19 @@ def run():
             listening = [line.split()[2].rsplit(":", 1) for line in program.out.read_text().splitlines()
                          if line.startswith("listening on ")]
             echo, swallow = [(host, int(port)) for host, port in listening]
-            direct_us, proxied_us, added_us = measure_added(servers[0], echo, options.rounds, options.round_trips)
-            per_cpu, per_second = measure_bytes(program, swallow, options.megabytes)
+            try:
+                rounds, direct_us, proxied_us, added_us = measure_added(servers[0], echo, options.rounds,
+                                                                        options.round_trips, options.seconds)
+                megabytes, per_cpu, per_second = measure_bytes(program, swallow, options.megabytes, options.seconds)
+            except (TimeoutError, ConnectionError) as error:
+                program.fail(f"has stalled: {error}; it has used {program.cpu_seconds():.1f} s of CPU")
     finally:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended by itself
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+    if rounds < options.rounds or megabytes < options.megabytes:
+        common.say(f"the machine is busy: {rounds} rounds and {megabytes} MiB were done")
     print()
     common.table(["", "figure", "bar"], [
         ["round trip, direct", f"{direct_us:.1f} us", ""],

@@ -24,6 +24,8 @@ CPU_CLOCK = 2      # of a whole process, as clock_getcpuclockid(3) makes it of a
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 LIBC = ctypes.CDLL(None)
+# In its sandbox a program shows its memory and files to root only.
+UNSHUT = () if os.geteuid() == 0 else ("--sandbox", "off")
 BENCH = os.getpid()
 PATHS = ("--json", "--markdown")
 MARKDOWN = []      # the report so far
@@ -222,20 +224,21 @@ def settle(programs, seconds=SETTLE_SECONDS, note=lambda: None):
 
 
 def at_nice(steps):
-    """The beginning of a command that gives way to others, by so many steps of `nice`."""
-    return ["nice", "-n", steps] if steps > 0 else []
+    """The beginning of a command that gives way to others, by so many steps of `nice`; negative: that goes before them,
+    which only root may."""
+    return ["nice", "-n", steps] if steps != 0 else []
 
 
 class Load(Program):
     """trunkline-load, which waits for go() when all its clients are open."""
 
-    def __init__(self, bench, name, address, *options, wait=True, nice=0):
+    def __init__(self, bench, name, address, *options, wait=True, nice=0, before=()):
         self.ready = bench.directory / f"{name}.ready"
         self.json = bench.directory / f"{name}.json"
         for path in (self.ready, pathlib.Path(f"{self.ready}.go"), self.json):
             path.unlink(missing_ok=True)  # of one with the same name
         waiting = ["--wait-file", self.ready] if wait else []
-        super().__init__(bench, name, *at_nice(nice), BIN / "trunkline-load", "--connect", address, "--server-name", "localhost",
+        super().__init__(bench, name, *at_nice(nice), *before, BIN / "trunkline-load", "--connect", address, "--server-name", "localhost",
                          "--ca", bench.pki / "ca.crt", "--json", self.json, *waiting, *options)
 
     def is_ready(self):
@@ -326,14 +329,18 @@ class Bench:
                     pass  # it belongs to a program, which takes note of its end
         return [pid for pid in found if os.path.exists(f"/proc/{pid}")]
 
-    def core(self, *options, name="core"):
-        program = Program(self, name, BIN / "trunkline-core", "--listen", "127.0.0.1:0", "--certificate",
+    def core(self, *options, name="core", before=()):
+        """`before` is the beginning of the command: a program that runs this one."""
+        options += UNSHUT
+        program = Program(self, name, *before, BIN / "trunkline-core", "--listen", "127.0.0.1:0", "--certificate",
                           self.pki / "core.crt", "--key", self.pki / "core.key", "--client-ca", self.pki / "ca.crt",
                           "--service", "echo=echo", "--log-level", "warning", *options)
         return program, program.address()
 
-    def edge(self, core_address, *options, name="edge", nice=0):
-        program = Program(self, name, *at_nice(nice), BIN / "trunkline-edge", "--listen", "127.0.0.1:0", "--certificate",
+    def edge(self, core_address, *options, name="edge", nice=0, before=()):
+        options += UNSHUT
+        program = Program(self, name, *at_nice(nice), *before, BIN / "trunkline-edge", "--listen", "127.0.0.1:0",
+                          "--certificate",
                           self.pki / "edge.crt", "--key", self.pki / "edge.key", "--core", core_address, "--core-ca",
                           self.pki / "ca.crt", "--trunk-certificate", self.pki / "trunk.crt", "--trunk-key",
                           self.pki / "trunk.key", "--service", "echo", "--log-level", "warning", *options)

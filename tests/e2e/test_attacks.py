@@ -33,6 +33,8 @@ def frame(kind, flags=0, stream=0, payload=b""):
 class Attacked(Case):
     """Runs an attack for as long as the bystanders' messages go on."""
 
+    observed = True
+
     def bystanders(self, edge):
         self.result = self.directory / "bystanders.json"
         ready = self.directory / "ready"

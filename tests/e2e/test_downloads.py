@@ -73,6 +73,8 @@ http {{
 
 
 class NginxTest(Case):
+    observed = True
+
     def setUp(self):
         directory, self.sums = site()
         plain, h2c = free_port(), free_port()
@@ -196,6 +198,8 @@ class NginxTest(Case):
 
 class StopTest(Case):
     """A stalled reader stops its sender, end to end, in both directions."""
+
+    observed = True
 
     def setUp(self):
         self.server = self.backend()

@@ -12,6 +12,8 @@ TRUNKS = 4
 
 
 class IdleTest(Case):
+    observed = True
+
     def test_fifteen_thousand_idle_clients(self):
         core = self.core("--workers", "1", log_level="info")
         idle_files = core.files()

@@ -74,7 +74,7 @@ class Taker:
                 return False
 
     def prepared(self):
-        self.send(PREPARED, struct.pack(">Q", len(self.sockets) - 2))
+        self.send(PREPARED, struct.pack(">Q", len(self.sockets) - 3))
 
 
 class TakeoverCase(Case):
@@ -168,7 +168,8 @@ class ClientTest(TakeoverCase):
             self.assertGreaterEqual(self.took["clients"], 200)
         self.assertEqual(load.wait(60), 0, load.output_text() + load.error_text())
         report = json.loads((self.directory / "load.json").read_text())
-        print(json.dumps(report)[:1500])
+        self.assertTrue(report["passed"])
+        self.assertEqual((report["messages"]["missing"], report["messages"]["altered"], report["failed"]), (0, 0, 0))
 
     def test_a_big_download_that_the_client_is_slow_to_take_arrives_whole(self):
         server = self.backend()
@@ -365,13 +366,14 @@ class RefusalTest(TakeoverCase):
         core = self.core()
         edge = self.first(core)
         client = self.client(edge)
-        for oldest, newest in ((2, 3), (0, 0)):
+        for count, (oldest, newest) in enumerate(((2, 3), (0, 0)), start=1):
             taker = Taker(self, self.control)
             taker.hello(core, oldest=oldest, newest=newest)
             message, text = taker.receive()
             self.assertEqual(message, REFUSE)
             self.assertIn(f"reads {oldest} to {newest}", text.decode())
             taker.close()
+            edge.wait_log("takeover-failed", count=count)
         taker = Taker(self, self.control)
         taker.send(HELLO, b"GET / HTTP/1.1\r\n")
         self.assertEqual(taker.receive()[0], REFUSE)

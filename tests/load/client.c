@@ -146,6 +146,7 @@ static void client_close(struct client *client)
     struct client_party *party = client->party;
     bool connected = client->state == CLIENT_PROVING || client->state == CLIENT_OPEN || client->state == CLIENT_CLOSING;
     uint64_t outstanding = connected ? exchange_outstanding(&client->exchange) : 0;
+    party->tally->stalled += outstanding > 0;
     party->tally->unanswered += outstanding;
     party->in_flight -= outstanding;
     client_release(client, TRANSPORT_CLOSE_CLEAN);

@@ -126,11 +126,11 @@ static void json_traffic(FILE *file, const struct load_options *options, const s
 {
     fprintf(file,
             "  \"messages\": {\"bytes\": %u, \"sent\": %" PRIu64 ", \"echoed\": %" PRIu64 ", \"delivered\": %" PRIu64
-            ", \"scheduled\": %" PRIu64 ", \"silent_clients\": %" PRIu64 ", \"missing\": %" PRIu64
-            ", \"repeated\": %" PRIu64 ", \"altered\": %" PRIu64 ", \"broken_streams\": %" PRIu64
-            ", \"unanswered\": %" PRIu64 ", \"unsent\": %" PRIu64 "},\n",
+            ", \"scheduled\": %" PRIu64 ", \"silent_clients\": %" PRIu64 ", \"stalled_clients\": %" PRIu64
+            ", \"missing\": %" PRIu64 ", \"repeated\": %" PRIu64 ", \"altered\": %" PRIu64
+            ", \"broken_streams\": %" PRIu64 ", \"unanswered\": %" PRIu64 ", \"unsent\": %" PRIu64 "},\n",
             options->size, tally->sent, tally->echoed, tally->delivered, tally->scheduled, tally->silent,
-            tally->faults.missing, tally->faults.repeated, tally->faults.altered, tally->faults.broken,
+            tally->stalled, tally->faults.missing, tally->faults.repeated, tally->faults.altered, tally->faults.broken,
             tally->unanswered, tally->unsent);
     fprintf(file,
             "  \"http\": {\"requests\": %" PRIu64 ", \"answered\": %" PRIu64 ", \"wrong_status\": %" PRIu64

@@ -31,6 +31,7 @@ static const size_t sums[] = {
     offsetof(struct tally, unsent),         offsetof(struct tally, bytes_up),
     offsetof(struct tally, bytes_down),     offsetof(struct tally, missed),
     offsetof(struct tally, scheduled),      offsetof(struct tally, silent),
+    offsetof(struct tally, stalled),
 
     offsetof(struct tally, faults.missing), offsetof(struct tally, faults.repeated),
     offsetof(struct tally, faults.altered), offsetof(struct tally, faults.broken),

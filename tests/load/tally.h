@@ -54,6 +54,7 @@ struct tally {
     uint64_t wrong_status;   /* HTTP answers with another status than expected */
     uint64_t wrong_length;   /* HTTP answers with another length than expected */
     uint64_t unanswered;     /* sent, but nothing came back until the client failed or the run ended */
+    uint64_t stalled;        /* clients that were connected until the end, and did not get all answers */
     uint64_t abandoned;      /* sent, but the storm dropped the client before anything came back */
     uint64_t scheduled;      /* messages and requests that were sent on schedule: neither the first ones nor pings */
     uint64_t silent;         /* clients of one-way down traffic to whom nothing came, though messages were due */

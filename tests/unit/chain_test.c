@@ -168,12 +168,33 @@ static void a_chain_behaves_like_an_array(void **state)
     chain_clear(&chain);
 }
 
+static void what_chains_hold_is_counted(void **state)
+{
+    struct chain one;
+    struct chain other;
+    uint8_t bytes[40000] = {0};
+    int64_t before = chain_held_bytes();
+    (void)state;
+    chain_init(&one);
+    chain_init(&other);
+    assert_int_equal(chain_append(&one, bytes, sizeof(bytes)), ERROR_NONE);
+    assert_int_equal(chain_append(&other, bytes, 1), ERROR_NONE);
+    assert_true(chain_held_bytes() >= before + (int64_t)sizeof(bytes) + 1);
+    memory_fail_at(2);
+    assert_int_equal(chain_append(&one, bytes, sizeof(bytes)), ERROR_NO_MEMORY);
+    memory_fail_at(0);
+    chain_consume(&one, sizeof(bytes));
+    chain_clear(&other);
+    assert_int_equal(chain_held_bytes(), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_chain_is_one_null_pointer),  cmocka_unit_test(a_chain_that_was_emptied_holds_nothing),
         cmocka_unit_test(spare_room_at_the_end_is_used_first), cmocka_unit_test(a_long_append_is_cut_to_chunks),
         cmocka_unit_test(an_append_is_all_or_nothing),         cmocka_unit_test(a_chain_behaves_like_an_array),
+        cmocka_unit_test(what_chains_hold_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

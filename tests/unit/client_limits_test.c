@@ -240,6 +240,79 @@ static void who_takes_nothing_is_reset_after_the_stall_timeout(void **state)
     (void)idle;
 }
 
+/* ---- connections that break ---- */
+
+static size_t relaying_count(void)
+{
+    size_t count = 0;
+    for (struct edge_client *client = NULL; (client = slab_next(&fixture.relay.client_slab, client)) != NULL;) {
+        count += client->state == EDGE_CLIENT_RELAYING;
+    }
+    return count;
+}
+
+/* An outage for `count` clients: each of their events is told, and nothing else has run yet. */
+static void break_connections(size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct wire_end *edge_end = fixture.clients[i].wire->peer;
+        fixture_client_reset(&fixture.clients[i]);
+        edge_end->events = 0;
+        transport_tell(edge_end->transport, TRANSPORT_READABLE | TRANSPORT_WRITABLE | TRANSPORT_BROKEN);
+    }
+}
+
+static void broken_connections_end_some_in_each_batch(void **state)
+{
+    (void)state;
+    start();
+    for (unsigned i = 0; i < 24; i++) {
+        connect_one();
+    }
+    assert_int_equal(relaying_count(), 24);
+    break_connections(20);
+    assert_int_equal(relaying_count(), 24);
+    scheduler_run_tasks(&fixture.scheduler);
+    assert_int_equal(relaying_count(), 24 - EDGE_CLIENT_BROKEN_PER_BATCH);
+    assert_int_equal(scheduler_wait_ms(&fixture.scheduler), 0);
+    fixture_pump(&fixture);
+    assert_int_equal(relaying_count(), 4);
+    assert_int_equal(fixture.relay.client_count, 4);
+    assert_int_equal(fixture.relay.extra_slab.objects, 0);
+    assert_int_equal(fixture.relay.counters.sessions_client_lost, 20);
+}
+
+static void a_broken_connection_that_ends_otherwise_leaves_the_list(void **state)
+{
+    (void)state;
+    start();
+    for (unsigned i = 0; i < 3; i++) {
+        connect_one();
+    }
+    break_connections(2);
+    break_connections(2); /* another event of the same */
+    edge_client_reset(slab_next(&fixture.relay.client_slab, NULL));
+    edge_client_free(slab_next(&fixture.relay.client_slab, slab_next(&fixture.relay.client_slab, NULL)));
+    fixture_pump(&fixture);
+    assert_true(list_empty(&fixture.relay.broken.clients));
+    assert_in_range(fixture.relay.client_count, 0, 1);
+}
+
+static void without_memory_for_a_turn_a_broken_connection_ends_at_once(void **state)
+{
+    (void)state;
+    start();
+    connect_one();
+    connect_one();
+    assert_null(((struct edge_client *)slab_next(&fixture.relay.client_slab, NULL))->extra);
+    memory_fail_at(1);
+    break_connections(1);
+    memory_fail_at(0);
+    assert_int_equal(relaying_count(), 1);
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.client_count, 1);
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
 
 int main(void)
@@ -253,6 +326,9 @@ int main(void)
         TEST(who_says_nothing_is_reset_after_the_idle_timeout),
         TEST(clients_may_come_and_go_while_idle_ones_are_looked_for),
         TEST(who_takes_nothing_is_reset_after_the_stall_timeout),
+        TEST(broken_connections_end_some_in_each_batch),
+        TEST(a_broken_connection_that_ends_otherwise_leaves_the_list),
+        TEST(without_memory_for_a_turn_a_broken_connection_ends_at_once),
     };
     return cmocka_run_group_tests(tests, fixture_group_setup, fixture_group_teardown);
 }

@@ -428,7 +428,8 @@ static void a_stalled_client_holds_its_window_and_nobody_else(void **state)
     assert_non_null(edge->extra);
     assert_false(chain_empty(&edge->extra->pending));
     assert_true(edge->extra->encrypted_bytes > 0);
-    assert_int_equal(edge->extra->encrypted_bytes + chain_bytes(&edge->extra->output), trunk_stream_unconsumed(&edge->stream));
+    assert_int_equal(edge->extra->encrypted_bytes + chain_bytes(&edge->extra->output),
+                     trunk_stream_unconsumed(&edge->stream));
     for (size_t sent = 0; sent < sizeof(pattern); sent += 50000) {
         fixture_stream_send(fixture_stream(&fixture, 1), pattern + sent, 50000);
         fixture_pump(&fixture);

@@ -179,7 +179,7 @@ static enum error_code pair_open(struct core_pair *pair, const trunkline_handler
     char name[] = "test";
     char handler_name[64];
     char text[256];
-    struct core_service_settings service = {name, handler_name, text};
+    struct core_service_settings service = {.name = name, .handler = handler_name, .argument = text};
     struct core_service_fault fault;
     enum error_code error;
 

@@ -105,6 +105,9 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_int_equal(settings->resume_timeout_ms, TIMEOUT_RESUME_CORE_MS);
     assert_int_equal(settings->ping_interval_ms, TIMEOUT_PING_INTERVAL_MS);
     assert_int_equal(settings->ping_timeout_ms, TIMEOUT_PING_ANSWER_MS);
+    assert_null(settings->user);
+    assert_int_equal(settings->sandbox, SANDBOX_ON);
+    assert_int_equal(settings->sandbox_call_count + settings->sandbox_read_count + settings->sandbox_write_count, 0);
     assert_int_equal(settings->log_level, LOG_INFO);
     assert_int_equal(settings->log_format, LOG_FORMAT_TEXT);
     assert_false(settings->check_only);
@@ -118,10 +121,12 @@ static void every_field_has_an_option(void **state)
     struct reading reading;
     READ(&reading, REQUIRED_ARGUMENTS, "--listen=[::]:0", "--service=web=forward:127.0.0.1:80",
          "--service=local=forward:unix:/run/a=b", "--service=chat=plugin:./chat.so", "--allow-name=edge-1",
-         "--allow-name=edge-2", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11", "--trunks-max=12",
-         "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K", "--handshake-timeout=1ms",
-         "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms", "--ping-timeout=3ms", "--log-level=error", "--log-format=json",
-         "--check-config");
+         "--allow-name=edge-2", "--reopen=web", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11",
+         "--trunks-max=12", "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K",
+         "--handshake-timeout=1ms", "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms",
+         "--ping-timeout=3ms", "--log-level=error", "--log-format=json", "--user=nobody:nogroup", "--sandbox=require",
+         "--sandbox-allow=ptrace", "--sandbox-allow=bind", "--sandbox-read=/a", "--sandbox-write=/b",
+         "--sandbox-write=/c", "--check-config");
     const struct core_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
@@ -140,6 +145,14 @@ static void every_field_has_an_option(void **state)
         settings->ping_interval_ms, settings->ping_timeout_ms};
     const uint32_t expected[] = {256, 10, 11, 12, 32768, 1048576, 8192, 1, 0, 2, 3};
     assert_memory_equal(numbers, expected, sizeof expected);
+    assert_string_equal(settings->user, "nobody:nogroup");
+    assert_int_equal(settings->sandbox, SANDBOX_REQUIRE);
+    assert_int_equal(settings->sandbox_call_count, 2);
+    assert_string_equal(settings->sandbox_calls[1], "bind");
+    assert_int_equal(settings->sandbox_read_count, 1);
+    assert_string_equal(settings->sandbox_reads[0], "/a");
+    assert_int_equal(settings->sandbox_write_count, 2);
+    assert_string_equal(settings->sandbox_writes[1], "/c");
     assert_int_equal(settings->log_level, LOG_ERROR);
     assert_int_equal(settings->log_format, LOG_FORMAT_JSON);
     assert_true(settings->check_only);
@@ -224,6 +237,16 @@ static char *source_file(const char *path)
     return text;
 }
 
+static void privileges_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    refused(WHOLE "user = \"nobody:\"", "core.conf:5: user: \"nobody:\" is not of the form NAME or NAME:GROUP\n");
+    refused(WHOLE "sandbox = yes", "core.conf:5: sandbox: must be off, on or require, not \"yes\"\n");
+    refused(WHOLE "sandbox-allow = make_coffee",
+            "core.conf:5: sandbox-allow: \"make_coffee\" is not the name of a system call\n");
+    refused(WHOLE "sandbox-write = lib", "core.conf:5: sandbox-write: \"lib\" is not an absolute path\n");
+}
+
 static void the_example_file_is_valid_and_complete(void **state)
 {
     (void)state;
@@ -287,6 +310,7 @@ int main(void)
         cmocka_unit_test(broken_services_are_refused),
         cmocka_unit_test(a_missing_option_is_named_with_its_purpose),
         cmocka_unit_test(limits_that_contradict_are_refused),
+        cmocka_unit_test(privileges_that_make_no_sense_are_refused),
         cmocka_unit_test(the_example_file_is_valid_and_complete),
         cmocka_unit_test(the_manual_page_names_every_option),
         cmocka_unit_test(a_failed_allocation_is_reported_and_leaks_nothing),

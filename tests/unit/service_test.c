@@ -74,7 +74,8 @@ static enum error_code set_up(const char *const (*rows)[3], size_t count)
     teardowns = 0;
     assert_true(count <= 8);
     for (size_t i = 0; i < count; i++) {
-        settings[i] = (struct core_service_settings){text_of(rows[i][0]), text_of(rows[i][1]), text_of(rows[i][2])};
+        settings[i] = (struct core_service_settings){
+            .name = text_of(rows[i][0]), .handler = text_of(rows[i][1]), .argument = text_of(rows[i][2])};
     }
     return core_services_setup(&services, settings, count, handlers, 3, &fault);
 }
@@ -107,7 +108,7 @@ static void a_handler_of_the_program_goes_before_one_that_is_built_in(void **sta
 {
     char name[] = "x";
     char handler[] = "echo";
-    struct core_service_settings settings = {name, handler, NULL};
+    struct core_service_settings settings = {.name = name, .handler = handler};
     const trunkline_handler *const own[] = {&own_echo};
 
     (void)state;
