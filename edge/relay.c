@@ -155,7 +155,7 @@ void relay_inherit(struct relay *relay, const uint8_t secret[TLS_SESSION_SECRET_
     relay->sessions_numbered = numbered;
 }
 
-size_t relay_let_go(struct relay *relay)
+static size_t relay_let_go_some(struct relay *relay)
 {
     struct edge_client *client = slab_next(&relay->client_slab, NULL);
     size_t gone = 0;
@@ -167,6 +167,18 @@ size_t relay_let_go(struct relay *relay)
         }
         client = next;
     }
+    return gone;
+}
+
+/* A walk may miss some, as each that goes changes the slab: it is repeated until it finds none. */
+size_t relay_let_go(struct relay *relay)
+{
+    size_t gone = 0;
+    size_t now;
+    do {
+        now = relay_let_go_some(relay);
+        gone += now;
+    } while (now > 0);
     return gone;
 }
 

@@ -7,80 +7,29 @@ import signal
 import socket
 import ssl
 import stat
-import struct
 import subprocess
 import threading
 import time
 
 import harness
-from harness import (BIN, EXIT_FAILURE, Case, Client, Program, client_context, join_address, patience, pki, wait_for)
-
-HELLO, REFUSE, WELCOME, READY, WORKER, CLIENTS, END, PREPARED, COMMIT, COMMITTED, TAKEN_BACK, DONE = range(1, 13)
-VERSION = 1
-
+from harness import BIN, EXIT_FAILURE, Case, Client, Program, client_context, join_address, patience, pki, wait_for
+from taker import COMMIT, COMMITTED, END, HELLO, PREPARED, READY, REFUSE, TAKEN_BACK, WELCOME, WORKER, Taker
 
 def payload(length, seed=1):
     block = bytes((i * 7 + seed * 13 + (i >> 8)) % 251 for i in range(65521))
     return (block * (length // len(block) + 1))[:length]
 
 
-class Taker:
-    """Speaks what a new process speaks, as far as a test wants it to."""
-
-    def __init__(self, case, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20 * patience())
-        self.socket.connect(str(path))
-        self.sockets = []
-        self.clients = 0
-        case.addCleanup(self.close)
-
-    def close(self):
-        self.socket.close()
-        for fd in self.sockets:
-            os.close(fd)
-        self.sockets = []
-
-    def send(self, message, body=b""):
-        self.socket.sendall(struct.pack(">BBHI", message, 0, 0, len(body)) + body)
-
-    def receive(self):
-        """A message and its body; (None, b"") at the end."""
-        header, fds, _, _ = socket.recv_fds(self.socket, 8, 128)
-        self.sockets += fds
-        if not header:
-            return None, b""
-        message, _, _, length = struct.unpack(">BBHI", header)
-        body = b""
-        while len(body) < length:
-            body += self.socket.recv(length - len(body))
-        return message, body
-
-    def hello(self, core, workers=2, oldest=VERSION, newest=VERSION, name="edge", resumes=1):
-        text = lambda value: struct.pack(">I", len(value)) + value.encode()
-        self.send(HELLO, struct.pack(">IHHIB", 0x54726b54, oldest, newest, workers, resumes) + text(name) +
-                  struct.pack(">H", 1) + text(join_address(core.address)))
-
-    def ready(self, workers=2):
-        self.send(READY, struct.pack(">HH", 1, 0) + struct.pack(">I", workers) + b"\1" * workers)
-
-    def take_all(self):
-        """Everything up to END; true when it came."""
-        while True:
-            message, _ = self.receive()
-            if message == END:
-                return True
-            if message not in (WORKER, CLIENTS):
-                return False
-
-    def prepared(self):
-        self.send(PREPARED, struct.pack(">Q", len(self.sockets) - 3))
-
-
 class TakeoverCase(Case):
     def setUp(self):
         self.control = self.directory / "edge.control"
         self.serial = 0
+
+    def taker(self):
+        """Someone who speaks what a new process speaks, as far as a test wants it to."""
+        taker = Taker(self.control, 20 * patience())
+        self.addCleanup(taker.close)
+        return taker
 
     def first(self, core, *options, **more):
         return self.edge(core, "--control", self.control, *options, **more)
@@ -367,14 +316,14 @@ class RefusalTest(TakeoverCase):
         edge = self.first(core)
         client = self.client(edge)
         for count, (oldest, newest) in enumerate(((2, 3), (0, 0)), start=1):
-            taker = Taker(self, self.control)
-            taker.hello(core, oldest=oldest, newest=newest)
+            taker = self.taker()
+            taker.hello(join_address(core.address), oldest=oldest, newest=newest)
             message, text = taker.receive()
             self.assertEqual(message, REFUSE)
             self.assertIn(f"reads {oldest} to {newest}", text.decode())
             taker.close()
             edge.wait_log("takeover-failed", count=count)
-        taker = Taker(self, self.control)
+        taker = self.taker()
         taker.send(HELLO, b"GET / HTTP/1.1\r\n")
         self.assertEqual(taker.receive()[0], REFUSE)
         self.assert_undisturbed(edge, [client])
@@ -383,8 +332,8 @@ class RefusalTest(TakeoverCase):
         core = self.core()
         edge = self.first(core)
         client = self.client(edge)
-        taker = Taker(self, self.control)
-        taker.hello(core)
+        taker = self.taker()
+        taker.hello(join_address(core.address))
         self.assertEqual(taker.receive()[0], WELCOME)
         self.assertIn("another takeover", self.refused(core))
         taker.close()
@@ -448,28 +397,6 @@ class RefusalTest(TakeoverCase):
 class FailureTest(TakeoverCase):
     """The new process stops at each phase: by its end, or by silence."""
 
-    def phases(self, taker, core, last):
-        """Goes as far as `last`; the clients stand still from WORKER on."""
-        taker.hello(core)
-        if last == HELLO:
-            return
-        self.assertEqual(taker.receive()[0], WELCOME)
-        if last == WELCOME:
-            return
-        taker.ready()
-        if last == READY:
-            return
-        self.assertEqual(taker.receive()[0], WORKER)
-        if last == WORKER:
-            return
-        self.assertTrue(taker.take_all())
-        if last == END:
-            return
-        taker.prepared()
-        if last == PREPARED:
-            return
-        self.assertEqual(taker.receive()[0], COMMIT)
-
     def test_the_new_process_dies(self):
         core = self.core()
         edge = self.first(core)
@@ -478,8 +405,8 @@ class FailureTest(TakeoverCase):
             client.echo()
         for count, last in enumerate((HELLO, WELCOME, READY, WORKER, END, PREPARED, COMMIT), start=1):
             with self.subTest(last=last):
-                taker = Taker(self, self.control)
-                self.phases(taker, core, last)
+                taker = self.taker()
+                taker.go_to(join_address(core.address), last)
                 taker.close()
                 edge.wait_log("takeover-failed", count=count)
                 self.assert_undisturbed(edge, clients)
@@ -493,8 +420,8 @@ class FailureTest(TakeoverCase):
         clients = [self.client(edge) for _ in range(10)]
         for count, last in enumerate((WORKER, END, COMMIT), start=1):
             with self.subTest(last=last):
-                taker = Taker(self, self.control)
-                self.phases(taker, core, last)
+                taker = self.taker()
+                taker.go_to(join_address(core.address), last)
                 line = edge.wait_log("takeover-failed", count=count, seconds=20)[-1]
                 self.assertLess(line["frozen_ms"], 8000 * patience())
                 self.assert_undisturbed(edge, clients)
