@@ -16,6 +16,16 @@
 
 static const struct transport_binding client_binding = {&sim_transport_ops, edge_client_ready};
 
+struct sim_edge *sim_world_edge(struct sim_world *world, size_t place)
+{
+    struct sim_edge *edge = &world->edges[place];
+
+    while (edge->successor != NULL) {
+        edge = edge->successor;
+    }
+    return edge;
+}
+
 static bool trunks_ready(struct sim_world *world, struct sim_edge *edge)
 {
     for (size_t core = 0; core < world->settings.cores; core++) {

@@ -285,34 +285,6 @@ static bool trunks_cut_resumed(uint64_t seed, struct sim_report *report)
     return world_end(report);
 }
 
-/* Now and then another process takes over from an edge, or fails to. Whoever is connected notices nothing. */
-static bool takeovers(uint64_t seed, struct sim_report *report)
-{
-    struct sim_settings settings;
-
-    world_begin_drawn(seed, &settings);
-    settings.resume = true;
-    world_make(seed, &settings);
-    add_long_clients(8);
-    for (unsigned i = 0; i < SIM_TAKEOVERS_MAX && world.net.failures == 0; i++) {
-        sim_world_run(&world, random_below(&chance, SIM_SECOND));
-        if (!sim_world_take_over(&world, random_below(&chance, world.places), sim_chance(&chance, 3))) {
-            sim_fail(&world.net, "a takeover was not possible");
-        }
-        if (sim_chance(&chance, 4)) {
-            sim_world_break_trunks(&world, SIM_FAULT_RESET);
-        }
-    }
-    if (sim_world_run_clients(&world, 10 * MINUTE)) {
-        sim_world_expect_idle(&world);
-        for (size_t i = 0; i < world.client_count; i++) {
-            sim_expect_complete(world.clients[i]);
-        }
-        sim_world_expect_service(&world);
-    }
-    return world_end(report);
-}
-
 /* Sessions that would go on for ever are ended by the loss of their trunk. */
 static void add_endless(size_t count)
 {
@@ -742,7 +714,6 @@ SCENARIO_TEST(slow_handlers_stop_their_own_clients_and_nobody_else, slow_handler
 SCENARIO_TEST(clients_cut_at_any_byte_are_never_taken_for_a_clean_end, client_faults, 120)
 SCENARIO_TEST(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly, trunks_cut, 80)
 SCENARIO_TEST(sessions_outlive_trunks_cut_at_any_byte, trunks_cut_resumed, 300)
-SCENARIO_TEST(sessions_outlive_the_process_of_their_edge, takeovers, 200)
 SCENARIO_TEST(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served, trunks_reset, 10)
 SCENARIO_TEST(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline, trunks_black, 10)
 SCENARIO_TEST(clients_wait_for_a_core_that_comes_back, core_away, 10)
@@ -817,7 +788,6 @@ int main(void)
         cmocka_unit_test(clients_cut_at_any_byte_are_never_taken_for_a_clean_end),
         cmocka_unit_test(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly),
         cmocka_unit_test(sessions_outlive_trunks_cut_at_any_byte),
-        cmocka_unit_test(sessions_outlive_the_process_of_their_edge),
         cmocka_unit_test(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served),
         cmocka_unit_test(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline),
         cmocka_unit_test(clients_wait_for_a_core_that_comes_back),

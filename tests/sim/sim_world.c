@@ -269,16 +269,6 @@ enum error_code sim_world_make_edge(struct sim_world *world, uint32_t edge_worke
     return edge->made ? relay_start(&edge->relay) : error;
 }
 
-struct sim_edge *sim_world_edge(struct sim_world *world, size_t place)
-{
-    struct sim_edge *edge = &world->edges[place];
-
-    while (edge->successor != NULL) {
-        edge = edge->successor;
-    }
-    return edge;
-}
-
 static void accept_client(struct sim_link *link, void *owner)
 {
     struct sim_client *client = owner;
