@@ -43,6 +43,7 @@ struct edge {
     int64_t held_bytes; /* chain_held_bytes of the takeovers\' threads */
     bool taking;        /* it goes on */
     bool handed_over;   /* another process serves the clients */
+    bool drain_wanted;  /* a signal came while it took over */
     bool draining;
     bool failed; /* the takeover */
 };
@@ -171,7 +172,8 @@ static void edge_on_signal(void *owner, enum process_signal signal)
 {
     struct edge *edge = owner;
     if (edge->taking && signal != PROCESS_SIGNAL_RELOAD) {
-        takeover_take_hasten(edge->take); /* the running process carries on */
+        edge->drain_wanted = true;
+        takeover_take_hasten(edge->take); /* the running process carries on, unless it is too late */
         return;
     }
     switch (signal) {
@@ -179,7 +181,7 @@ static void edge_on_signal(void *owner, enum process_signal signal)
         edge_reload(edge);
         break;
     case PROCESS_SIGNAL_DRAIN:
-        takeover_control_stop(edge->control);
+        takeover_control_stop(edge->control, true);
         if (!edge->handed_over) {
             process_notify("STOPPING=1");
         }
@@ -540,6 +542,9 @@ static void edge_on_taken(void *owner, const struct takeover_outcome *outcome)
     edge_start_control(edge);
     takeover_take_tell_done(edge->take);
     takeover_take_free(&edge->take);
+    if (edge->drain_wanted) {
+        edge_on_signal(edge, PROCESS_SIGNAL_DRAIN);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------ start */
@@ -635,7 +640,7 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
 static int edge_finish(struct edge *edge)
 {
     struct relay_counters sum = {0};
-    takeover_control_stop(edge->control);
+    takeover_control_stop(edge->control, false); /* the new process tells the supervisor before we end */
     struct edge_left left = {.bytes = chain_held_bytes() + edge->held_bytes};
     if (edge->failed) {
         return PROCESS_EXIT_FAILURE;
@@ -661,7 +666,7 @@ static int edge_finish(struct edge *edge)
 
 static void edge_dispose(struct edge *edge)
 {
-    takeover_control_stop(edge->control);
+    takeover_control_stop(edge->control, true);
     takeover_take_stop(edge->take);
     for (uint32_t i = 0; i < edge->worker_count; i++) {
         edge_worker_free(&edge->workers[i]);

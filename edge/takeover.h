@@ -61,10 +61,11 @@ void takeover_control_adopt(struct takeover_control *control, int fd);
 enum error_code takeover_control_start(struct takeover_control *control, struct loop *loop,
                                        const struct takeover_edge *edge, takeover_over_fn *over, void *owner);
 
-/* Ends an attempt that goes on (`over` is called from within) and waits for its thread; removes the socket from its
- * path unless a takeover is done. The first before loop and workers are freed, the second after. It nulls the pointer;
- * NULL is allowed for both. */
-void takeover_control_stop(struct takeover_control *control);
+/* Waits for the thread of an attempt that goes on (`over` is called from within), which may still fail if it is to
+ * `hasten`, and may not if it is done but for the other process's last word; removes the socket from its path unless a
+ * takeover is done. The first before loop and workers are freed, the second after. It nulls the pointer; NULL is
+ * allowed for both. */
+void takeover_control_stop(struct takeover_control *control, bool hasten);
 void takeover_control_free(struct takeover_control **control);
 
 /* For the control socket's thread: the whole exchange, from HELLO on. */

@@ -245,8 +245,3 @@ void takeover_channel_deafen(struct takeover_channel *channel)
 {
     (void)shutdown(channel->fd, SHUT_RD);
 }
-
-void takeover_channel_hasten(struct takeover_channel *channel)
-{
-    (void)shutdown(channel->fd, SHUT_RDWR);
-}

@@ -1,7 +1,7 @@
 /*
  * The connection between two processes of which one takes over from the other: frames (takeover_format.h) and sockets,
  * sent and received with a deadline by a thread that waits for them. Owns its socket. One thread, but for
- * takeover_channel_hasten.
+ * takeover_channel_deafen.
  */
 #ifndef EDGE_TAKEOVER_CHANNEL_H
 #define EDGE_TAKEOVER_CHANNEL_H
@@ -51,10 +51,8 @@ void takeover_frame_dispose(struct takeover_frame *frame);
 /* Waits so long, or until the peer says something or is gone: true then. */
 bool takeover_channel_pause(struct takeover_channel *channel, uint32_t milliseconds);
 
-/* Nothing that the peer sends from now on arrives, and it learns that; what has arrived can be received still. */
+/* Nothing that the peer sends from now on arrives, and it learns that; what has arrived can be received still, and
+ * sending goes on. From any thread, while the channel is open: who waits for the peer waits no longer. */
 void takeover_channel_deafen(struct takeover_channel *channel);
-
-/* From any thread, while the channel is open: it fails now. */
-void takeover_channel_hasten(struct takeover_channel *channel);
 
 #endif

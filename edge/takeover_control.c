@@ -220,13 +220,15 @@ enum error_code takeover_control_start(struct takeover_control *control, struct 
     return error;
 }
 
-void takeover_control_stop(struct takeover_control *control)
+void takeover_control_stop(struct takeover_control *control, bool hasten)
 {
     if (control == NULL) {
         return;
     }
+    if (control->running && hasten) {
+        takeover_channel_deafen(&control->channel);
+    }
     if (control->running) {
-        takeover_channel_hasten(&control->channel);
         control_over(&control->post);
     }
     if (control->loop != NULL) {
@@ -245,7 +247,7 @@ void takeover_control_stop(struct takeover_control *control)
 
 void takeover_control_free(struct takeover_control **pointer)
 {
-    takeover_control_stop(*pointer);
+    takeover_control_stop(*pointer, true);
     memory_free(*pointer);
     *pointer = NULL;
 }

@@ -59,7 +59,8 @@ static enum error_code give_expect(struct give *give, enum takeover_message mess
 {
     enum error_code error = takeover_channel_receive(give->channel, frame);
     if (error == ERROR_NONE && frame->message == TAKEOVER_REFUSE) {
-        return give_fail(give, ERROR_REFUSED, "the new process refuses: %.*s", (int)(frame->length % 200U),
+        return give_fail(give, ERROR_REFUSED, "the new process refuses: %.*s",
+                         (int)(frame->length < 200U ? frame->length : 200U),
                          frame->body != NULL ? (const char *)frame->body : "");
     }
     if (error == ERROR_NONE && frame->message != message) {

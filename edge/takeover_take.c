@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,6 +48,7 @@ struct takeover_take {
     void *owner;
     uint64_t thread;
     bool running;
+    atomic_bool hastened; /* our ear is closed: an end says nothing of the running process */
     struct takeover_outcome outcome;
     struct loop_post post;
     uint8_t *up;
@@ -78,7 +80,7 @@ static enum error_code take_hear(struct takeover_take *take, struct takeover_fra
 {
     enum error_code error = takeover_channel_receive(&take->channel, frame);
     if (error == ERROR_NONE && frame->message == TAKEOVER_REFUSE) {
-        return take_fail(outcome, ERROR_REFUSED, "%.*s", (int)(frame->length % 250U),
+        return take_fail(outcome, ERROR_REFUSED, "%.*s", (int)(frame->length < 250U ? frame->length : 250U),
                          frame->body != NULL ? (const char *)frame->body : "");
     }
     return take_fail(outcome, error, "the running process: %s", error_text(error));
@@ -422,7 +424,7 @@ static enum error_code take_learn_fate(struct takeover_take *take)
     takeover_channel_allow(&take->channel, TIMEOUT_TAKEOVER_ANSWER_MS);
     enum error_code error = takeover_channel_receive(&take->channel, &frame);
     takeover_frame_dispose(&frame);
-    if (error == ERROR_PEER_CLOSED) {
+    if (error == ERROR_PEER_CLOSED && !atomic_load(&take->hastened)) {
         return ERROR_NONE;
     }
     return take_fail(&take->outcome, ERROR_TIMEOUT, "the running process has taken its clients back");
@@ -528,7 +530,8 @@ enum error_code takeover_take_start(struct takeover_take *take, const struct tak
 void takeover_take_hasten(struct takeover_take *take)
 {
     if (take->running) {
-        takeover_channel_hasten(&take->channel);
+        atomic_store(&take->hastened, true); /* first: see take_learn_fate */
+        takeover_channel_deafen(&take->channel);
     }
 }
 
@@ -541,7 +544,7 @@ void takeover_take_tell_done(struct takeover_take *take)
 void takeover_take_stop(struct takeover_take *take)
 {
     if (take != NULL && take->running) {
-        takeover_channel_hasten(&take->channel);
+        takeover_take_hasten(take);
         process_thread_join(take->thread);
         take->running = false;
     }

@@ -13,7 +13,7 @@ import time
 
 import harness
 from harness import BIN, EXIT_FAILURE, Case, Client, Program, client_context, join_address, patience, pki, wait_for
-from taker import COMMIT, COMMITTED, END, HELLO, PREPARED, READY, REFUSE, TAKEN_BACK, WELCOME, WORKER, Taker
+from taker import COMMIT, COMMITTED, DONE, END, HELLO, PREPARED, READY, REFUSE, TAKEN_BACK, WELCOME, WORKER, Taker
 
 def payload(length, seed=1):
     block = bytes((i * 7 + seed * 13 + (i >> 8)) % 251 for i in range(65521))
@@ -435,6 +435,23 @@ class FailureTest(TakeoverCase):
         for client in clients:
             client.echo()
 
+    def test_a_signal_to_the_old_process_at_the_last_moment_leaves_the_clients_with_it(self):
+        core = self.core()
+        edge = self.first(core, "--drain-timeout", "20s")
+        client = self.client(edge)
+        client.echo()
+        taker = self.taker()
+        taker.go_to(join_address(core.address), COMMIT)
+        edge.signal(signal.SIGTERM)
+        edge.wait_log("takeover-failed")
+        with self.assertRaises(BrokenPipeError):
+            taker.send(COMMITTED)
+        taker.expect(TAKEN_BACK)
+        taker.close()
+        client.echo(payload(40000))
+        client.close()
+        edge.check()
+
     def test_a_new_process_that_is_killed_at_any_moment_takes_nothing_with_it(self):
         core = self.core()
         edge = self.first(core)
@@ -481,6 +498,19 @@ class FailureTest(TakeoverCase):
 
 
 class SupervisorTest(TakeoverCase):
+    def test_the_old_process_waits_until_the_new_one_has_told_the_supervisor(self):
+        core = self.core()
+        edge = self.first(core)
+        taker = self.taker()
+        taker.go_to(join_address(core.address), COMMIT)
+        taker.send(COMMITTED)
+        core.wait_log("trunk-down", count=2)  # nothing is left for it to do
+        self.assertTrue(edge.running())
+        self.assertEqual(edge.find("edge-handed-over"), [])
+        taker.send(DONE)
+        edge.check()
+        self.assertEqual(len(edge.find("edge-handed-over")), 1)
+
     def test_the_supervisor_learns_the_new_process_before_the_old_one_ends(self):
         path = str(self.directory / "notify")
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

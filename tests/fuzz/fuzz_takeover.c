@@ -30,7 +30,7 @@ static void never_stopped(void *owner)
     (void)owner;
 }
 
-/* A relay that never dials: only its slabs and lists are used. Its contexts are not, so there are none. */
+/* A relay that never dials: only its slabs and lists are used, and its contexts are not. */
 static void relay_make(void)
 {
     static struct edge_listen_settings listens[] = {{.address = (char *)(uintptr_t) "0.0.0.0:443"}};
@@ -46,8 +46,19 @@ static void relay_make(void)
                                         .reopen_after_ms = 1000,
                                         .stall_timeout_ms = 1000};
     static const struct relay_ops ops = {.dial = never_dial, .stopped = never_stopped};
-    const struct relay_settings settings = {
-        .edge = &edge, .sessions_max = 100, .handshakes_max = 100, .edge_worker = 1, .seed = 1};
+    const struct tls_client_settings tls = {.ca = NULL};
+    struct tls_context *context = NULL;
+    struct tls_fault fault;
+    if (tls_context_new_client(&tls, &context, &fault) != ERROR_NONE) {
+        abort();
+    }
+    const struct relay_settings settings = {.edge = &edge,
+                                            .client_context = context,
+                                            .trunk_context = context,
+                                            .sessions_max = 100,
+                                            .handshakes_max = 100,
+                                            .edge_worker = 1,
+                                            .seed = 1};
     scheduler_init(&scheduler, 1000000);
     if (relay_init(&relay, &settings, &scheduler, &ops, NULL) != ERROR_NONE) {
         abort();
