@@ -131,6 +131,10 @@ void core_worker_stop(struct core_worker *worker)
         trunk_stream_reset(&session->stream, reopens ? TRUNK_CODE_MOVED : TRUNK_CODE_CANCEL);
         session_close(session, TRUNKLINE_REASON_SHUTDOWN);
     }
+    /* Nobody waits any more; and the loop goes before the worker does. */
+    scheduler_disarm(worker->scheduler, &worker->resume_deadline);
+    scheduler_disarm(worker->scheduler, &worker->notes);
+    scheduler_disarm(worker->scheduler, &worker->move);
     list_for_each(&worker->downlinks, node) {
         core_downlink_close(container_of(node, struct core_downlink, node), ERROR_SHUTDOWN);
     }

@@ -214,6 +214,22 @@ static enum table_verdict table_arrive(struct table *table, uint64_t key, uint64
     return verdict;
 }
 
+/* Whatever the limits; arrivals do not count. */
+static bool table_adopt(struct table *table, uint64_t key, uint64_t now_us)
+{
+    struct part *part = part_of(table, key);
+    if (!table_limits(table)) {
+        return true;
+    }
+    pthread_mutex_lock(&part->lock);
+    struct entry *entry = part_get(part, key, now_us);
+    if (entry != NULL) {
+        entry->connections++;
+    }
+    pthread_mutex_unlock(&part->lock);
+    return entry != NULL;
+}
+
 static void table_leave(struct table *table, uint64_t key, uint64_t now_us)
 {
     struct part *part = part_of(table, key);
@@ -311,6 +327,22 @@ const char *admission_arrive(struct admission *admission, const struct address_c
         table_leave(&admission->addresses, key, now_us);
     }
     return network_names[verdict];
+}
+
+bool admission_adopt(struct admission *admission, const struct address_compact *peer, uint64_t now_us)
+{
+    if (admission == NULL || peer->family == 0) {
+        return true;
+    }
+    uint64_t key = address_key(admission, peer);
+    if (!table_adopt(&admission->addresses, key, now_us)) {
+        return false;
+    }
+    if (!table_adopt(&admission->networks, network_key(admission, peer), now_us)) {
+        table_leave(&admission->addresses, key, now_us);
+        return false;
+    }
+    return true;
 }
 
 void admission_leave(struct admission *admission, const struct address_compact *peer, uint64_t now_us)

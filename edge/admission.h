@@ -7,6 +7,7 @@
 #ifndef EDGE_ADMISSION_H
 #define EDGE_ADMISSION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "mux/address.h"
@@ -34,6 +35,10 @@ void admission_free(struct admission **admission);
 /* NULL: admitted and counted until admission_leave. Otherwise the name of the option whose limit is reached; static.
  * When memory for the table is out, "memory". Peers without an IP address are admitted and not counted. */
 const char *admission_arrive(struct admission *admission, const struct address_compact *peer, uint64_t now_us);
+
+/* Counts a connection that was admitted by another process, until admission_leave, whatever the limits. False when
+ * memory for the table is out. */
+bool admission_adopt(struct admission *admission, const struct address_compact *peer, uint64_t now_us);
 
 /* An admitted connection is over. */
 void admission_leave(struct admission *admission, const struct address_compact *peer, uint64_t now_us);

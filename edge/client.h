@@ -2,7 +2,8 @@
  * One client connection: TLS towards the client, one stream of a trunk towards the core, bytes between the two.
  * Belongs to the relay, whose slab it lives in; owns its transport, TLS connection and stream. client.c is the life of
  * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_resume.c waits for
- * another trunk, client_extra.c keeps what an idle client has not. One thread.
+ * another trunk, client_extra.c keeps what an idle client has not, client_export.c is for another process that takes it
+ * over. One thread.
  *
  *   state:
  *   EXPECT_HANDSHAKE --> EXPECT_TRUNK <--> EXPECT_ANSWER --> RELAYING --> LINGERING --> CLOSED
@@ -32,6 +33,7 @@
 #include "mux/link.h"
 #include "mux/list.h"
 #include "mux/metadata_pool.h"
+#include "mux/pack.h"
 #include "mux/scheduler.h"
 #include "mux/tls.h"
 #include "mux/transport.h"
@@ -77,6 +79,7 @@ struct edge_client {
     uint8_t due : 1;           /* 110: the relay looks after it at the end of the batch */
     uint8_t spoiled : 1;       /*      LINGERING: after an alert, so it must close with a reset; 0 after a clean end */
     uint8_t peer_finished : 1; /*      the client's FIN was read: nothing more comes */
+    uint8_t handed_over : 1;   /*      another process is about to go on with it */
     uint8_t reopens : 1;       /* its handler has left a note: another core may open the session again */
     uint8_t tick;              /* 111: of relay->idle, when bytes came or went last */
     uint64_t number;           /* 112: from EXPECT_TRUNK on: the session's id is made of it */
@@ -116,6 +119,7 @@ struct edge_handshakes {
     struct timer wait; /* until one of `fresh` may begin */
     uint64_t next_start_us; /* when that is */
     uint64_t interval_us;   /* between starts; 0: no limit */
+    bool held;              /* none begins, for now */
 };
 
 /* Clients whose connection has broken, and who have not been looked at since; one for each relay. */
@@ -139,6 +143,20 @@ struct edge_resumes {
     struct timer deadline; /* when the longest wait is too long */
     struct timer move;     /* when those whose session may be opened again elsewhere have waited for their core */
     bool moves;            /* some may be, and were not asked for yet */
+};
+
+/* How listeners and cores of this process are numbered in the one that takes its clients over. */
+#define EDGE_CLIENT_MAP_NONE UINT16_MAX
+struct edge_client_map {
+    const uint16_t *listeners; /* EDGE_CLIENT_MAP_NONE: it has no such listener */
+    const uint16_t *cores;     /* it has all of them */
+    const bool *cores_up;      /* by our numbers: its worker has a trunk to the core, and both resume */
+};
+
+enum edge_client_export {
+    EDGE_CLIENT_EXPORT_YES,
+    EDGE_CLIENT_EXPORT_NO,      /* it stays, and ends here */
+    EDGE_CLIENT_EXPORT_NO_CORE, /* its session would have to wait, as the other process has no trunk to its core */
 };
 
 /* CONNECTs sent at most, when cores answer that they did not process them. */
@@ -170,6 +188,29 @@ bool edge_resumes_waiting(const struct relay *relay);
 
 /* Asks for streams of those who wait, on trunks to their cores, as far as there are any now; some in each batch. */
 void edge_resumes_serve(struct relay *relay);
+
+/* Has the client wait for a trunk to the core extra->core, as one that has waited for `waited_ms`. */
+void edge_resumes_enlist(struct edge_client *client, uint32_t waited_ms);
+
+/* For a process that takes over: see client_export.c. Neither of the first two changes anything; the pack fails when
+ * memory is out. */
+enum edge_client_export edge_client_exportable(const struct edge_client *client, const struct edge_client_map *map);
+void edge_client_export(const struct edge_client *client, const struct edge_client_map *map, struct pack *pack);
+
+/* Makes a client of what edge_client_export wrote; its transport is opened next, in its slot, and one that has not
+ * begun its handshake is started then. ERROR_INVALID, ERROR_NO_MEMORY: nothing is left of it. */
+enum error_code edge_client_import(struct relay *relay, struct unpack *unpack, struct edge_client **client);
+
+/* Frees a client that another process goes on with: neither it nor the core is told anything. */
+void edge_client_let_go(struct edge_client *client);
+
+/* No handshake begins until it is let; those that have begun go on. */
+void edge_handshakes_hold(struct relay *relay, bool hold);
+
+/* Clients for whom something is under way that another process could not go on with, or not as well: their handshake
+ * has begun, or a core was asked for their session and has not answered. Soon there are none while handshakes are held.
+ */
+size_t edge_clients_unsettled(const struct relay *relay);
 
 /* Called by relay_admit: EXPECT_HANDSHAKE in zeroed memory of the relay's slab. ERROR_NO_MEMORY (nothing to dispose of
  * then). */

@@ -65,7 +65,7 @@ static struct edge_client *client_of(struct list_node *node)
 static struct edge_client *handshakes_next(struct edge_handshakes *handshakes, uint64_t now_us)
 {
     struct list_node *node = list_first(&handshakes->begun);
-    if (node == NULL && start_wait_us(handshakes, now_us) == 0) {
+    if (node == NULL && !handshakes->held && start_wait_us(handshakes, now_us) == 0) {
         node = list_first(&handshakes->fresh);
     }
     return node != NULL ? client_of(node) : NULL;
@@ -77,7 +77,7 @@ static void handshakes_go_on(struct relay *relay)
     struct edge_handshakes *handshakes = &relay->handshakes;
     if (handshakes_next(handshakes, relay->scheduler->now_us) != NULL) {
         scheduler_defer_background(relay->scheduler, &handshakes->run);
-    } else if (!list_empty(&handshakes->fresh)) {
+    } else if (!list_empty(&handshakes->fresh) && !handshakes->held) {
         uint64_t wait_us = start_wait_us(handshakes, relay->scheduler->now_us);
         scheduler_arm(relay->scheduler, &handshakes->wait, (wait_us + TIMER_UNIT_US - 1) / TIMER_UNIT_US);
     }
@@ -104,4 +104,10 @@ void edge_client_handshakes_due(struct timer *timer)
 {
     struct edge_handshakes *handshakes = container_of(timer, struct edge_handshakes, wait);
     handshakes_go_on(container_of(handshakes, struct relay, handshakes));
+}
+
+void edge_handshakes_hold(struct relay *relay, bool hold)
+{
+    relay->handshakes.held = hold;
+    handshakes_go_on(relay);
 }

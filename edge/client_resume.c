@@ -120,6 +120,18 @@ static void resume_enlist(struct edge_client_extra *extra, struct pool_core *cor
     list_insert_after(node, &extra->waiting);
 }
 
+/* Of one who waits: the deadlines. */
+static void resume_await(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    if (!timer_armed(&relay->resumes.deadline)) {
+        resume_arm(relay);
+    }
+    if (client->reopens && !timer_armed(&relay->resumes.move)) {
+        scheduler_arm(relay->scheduler, &relay->resumes.move, relay->settings->reopen_after_ms + 1U);
+    }
+}
+
 void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
 {
     struct relay *relay = edge_client_relay(client);
@@ -138,13 +150,19 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
         return; /* it is looked at soon, and is most likely over */
     }
     resume_enlist(extra, &relay->pool.cores[extra->core]);
-    if (!timer_armed(&relay->resumes.deadline)) {
-        resume_arm(relay);
-    }
-    if (client->reopens && !timer_armed(&relay->resumes.move)) {
-        scheduler_arm(relay->scheduler, &relay->resumes.move, relay->settings->reopen_after_ms + 1U);
-    }
+    resume_await(client);
     relay_settle_later(relay);
+}
+
+void edge_resumes_enlist(struct edge_client *client, uint32_t waited_ms)
+{
+    struct relay *relay = edge_client_relay(client);
+    struct edge_client_extra *extra = client->extra;
+    uint64_t now_us = relay->scheduler->now_us;
+    uint64_t waited_us = 1000U * (uint64_t)waited_ms;
+    extra->suspended_us = now_us > waited_us ? now_us - waited_us : 1;
+    resume_enlist(extra, &relay->pool.cores[extra->core]);
+    resume_await(client);
 }
 
 void edge_client_wait_again(struct edge_client *client)

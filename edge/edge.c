@@ -13,6 +13,7 @@
 
 #include "edge/route.h"
 #include "edge/settings.h"
+#include "edge/takeover.h"
 #include "edge/worker.h"
 #include "mux/chain.h"
 #include "mux/clock.h"
@@ -35,7 +36,16 @@ struct edge {
     struct edge_worker **workers;
     uint32_t worker_count;
     uint32_t stopped_count;
+    uint32_t identity;
+    struct takeover_control *control; /* NULL: no control socket */
+    struct takeover_take *take;       /* NULL: nothing was to be taken over */
+    uint64_t files_max;
+    int64_t held_bytes; /* chain_held_bytes of the takeovers\' threads */
+    bool taking;        /* it goes on */
+    bool handed_over;   /* another process serves the clients */
+    bool drain_wanted;  /* a signal came while it took over */
     bool draining;
+    bool failed; /* the takeover */
 };
 
 /* One line for whoever started the program. */
@@ -161,12 +171,20 @@ static void edge_reload(struct edge *edge)
 static void edge_on_signal(void *owner, enum process_signal signal)
 {
     struct edge *edge = owner;
+    if (edge->taking && signal != PROCESS_SIGNAL_RELOAD) {
+        edge->drain_wanted = true;
+        takeover_take_hasten(edge->take); /* the running process carries on, unless it is too late */
+        return;
+    }
     switch (signal) {
     case PROCESS_SIGNAL_RELOAD:
         edge_reload(edge);
         break;
     case PROCESS_SIGNAL_DRAIN:
-        process_notify("STOPPING=1");
+        takeover_control_stop(edge->control, true);
+        if (!edge->handed_over) {
+            process_notify("STOPPING=1");
+        }
         LOG(LOG_INFO, "edge-draining", LOG_INTEGER("timeout_ms", edge->settings.drain_timeout_ms));
         edge->draining = true;
         for (uint32_t i = 0; i < edge->worker_count; i++) {
@@ -230,16 +248,19 @@ static enum error_code edge_make_admission(struct edge *edge)
     return admission_new(&edge->admission, &limits, seed);
 }
 
+static uint32_t edge_worker_total(const struct edge *edge)
+{
+    return edge->settings.workers != 0 ? edge->settings.workers : process_cpus();
+}
+
 static enum error_code edge_make_workers(struct edge *edge)
 {
     const struct edge_settings *settings = &edge->settings;
-    uint32_t count = settings->workers != 0 ? settings->workers : process_cpus();
+    uint32_t count = edge_worker_total(edge);
     edge->workers = memory_calloc(count, sizeof(struct edge_worker *));
     if (edge->workers == NULL) {
         return ERROR_NO_MEMORY;
     }
-    uint32_t identity = 0;
-    clock_random(&identity, sizeof(identity));
     enum error_code error = edge_make_admission(edge);
     if (error != ERROR_NONE) {
         return error;
@@ -251,7 +272,7 @@ static enum error_code edge_make_workers(struct edge *edge)
             .client_context = edge->client_context,
             .trunk_context = edge->trunk_context,
             .index = i,
-            .identity = identity,
+            .identity = edge->identity,
             .sessions_max = (settings->sessions_max + count - 1) / count,
             .handshakes_max = (settings->handshakes_max + count - 1) / count,
             .handshakes_per_second = (settings->handshakes_per_second + count - 1) / count,
@@ -313,6 +334,10 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
         }
         if (error == ERROR_NONE) {
             socket_limit_unsent(fd, LIMIT_CLIENT_BACKLOG_BYTES);
+        }
+        if (error == ERROR_NONE && edge->take != NULL) {
+            error = takeover_take_add_listener(edge->take, i, listener, fd);
+        } else if (error == ERROR_NONE) {
             socket_keep_alive(fd, edge->settings.keepalive_ms);
             error = edge_worker_listen(edge->workers[i], listener, fd);
         } else if (fd >= 0) {
@@ -322,11 +347,26 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
     return error;
 }
 
+/* Of a listener that came with a takeover. */
+static void edge_tell_listening(struct edge *edge, size_t listener)
+{
+    char text[ADDRESS_TEXT_MAX];
+    struct address bound;
+    int fd = edge_worker_listener(edge->workers[0], listener);
+    if (takeover_take_has_listener(edge->take, listener) && fd >= 0 && socket_local_address(fd, &bound) == ERROR_NONE) {
+        (void)printf("listening on %s\n", address_format(&bound, text));
+        (void)fflush(stdout);
+    }
+}
+
 static enum error_code edge_listen_all(struct edge *edge)
 {
     char text[ADDRESS_TEXT_MAX];
     for (size_t i = 0; i < edge->settings.listen_count; i++) {
         struct address bound;
+        if (edge->take != NULL && takeover_take_has_listener(edge->take, i)) {
+            continue; /* its sockets come with the clients */
+        }
         errno = 0;
         enum error_code error = edge_listen(edge, i, &bound);
         if (error != ERROR_NONE) {
@@ -380,6 +420,9 @@ static enum error_code edge_confine(struct edge *edge)
     uint16_t *ports = memory_calloc(edge->settings.core_count, sizeof(*ports));
     size_t count = 0;
     enum error_code error = ERROR_NO_MEMORY;
+    /* Messages can carry open files: only a takeover needs that. */
+    static const char *const takeover_calls[] = {"sendmsg", "recvmsg"};
+    bool takeover = edge->settings.control != NULL || edge->settings.takeover != NULL;
 
     if (ports != NULL) {
         for (size_t i = 0; i < edge->settings.core_count; i++) {
@@ -389,6 +432,8 @@ static enum error_code edge_confine(struct edge *edge)
             }
         }
         const struct sandbox_plan plan = {.role = SANDBOX_EDGE,
+                                          .calls = takeover_calls,
+                                          .call_count = takeover ? 2 : 0,
                                           .ports = ports,
                                           .port_count = count,
                                           .ports_limited = true,
@@ -402,7 +447,113 @@ static enum error_code edge_confine(struct edge *edge)
     return error;
 }
 
-static enum error_code edge_start(struct edge *edge)
+/* ------------------------------------------------------------------------------------------------ takeover */
+
+static struct takeover_edge edge_for_takeover(const struct edge *edge)
+{
+    return (struct takeover_edge){
+        .control = edge->control,
+        .settings = &edge->settings,
+        .workers = edge->workers,
+        .worker_count = edge_worker_total(edge),
+        .identity = edge->identity,
+        .trunk_name = tls_context_name(edge->trunk_context),
+    };
+}
+
+/* A new process took the clients over, or failed to. */
+static void edge_on_given(void *owner, const struct takeover_outcome *outcome)
+{
+    struct edge *edge = owner;
+    edge->held_bytes += outcome->held_bytes;
+    if (!outcome->done) {
+        LOG(LOG_WARNING, "takeover-failed", LOG_TEXT("reason", outcome->reason),
+            LOG_INTEGER("frozen_ms", outcome->frozen_us / 1000U));
+        return;
+    }
+    edge->handed_over = true;
+    LOG(LOG_INFO, "edge-handed-over", LOG_INTEGER("clients", outcome->clients),
+        LOG_INTEGER("staying", outcome->staying), LOG_INTEGER("frozen_ms", outcome->frozen_us / 1000U));
+}
+
+static enum error_code edge_open_control(struct edge *edge)
+{
+    const struct edge_settings *settings = &edge->settings;
+    if (settings->control == NULL) {
+        return ERROR_NONE;
+    }
+    bool comes = settings->takeover != NULL && strcmp(settings->takeover, settings->control) == 0;
+    enum error_code error = takeover_control_new(&edge->control, settings->control, comes);
+    if (error != ERROR_NONE) {
+        edge_complain("control %s: %s", settings->control,
+                      error == ERROR_INVALID       ? "the path is too long"
+                      : error == ERROR_UNREACHABLE ? "there is no such directory"
+                                                   : error_text(error));
+    }
+    return error;
+}
+
+static void edge_start_control(struct edge *edge)
+{
+    const struct takeover_edge self = edge_for_takeover(edge);
+    if (edge->control != NULL &&
+        takeover_control_start(edge->control, edge->loop, &self, edge_on_given, edge) != ERROR_NONE) {
+        LOG(LOG_ERROR, "control-failed", LOG_TEXT("text", "nobody can take over from this process"));
+    }
+}
+
+/* Asks the running process, before anything else is made. */
+static enum error_code edge_ask(struct edge *edge)
+{
+    struct takeover_outcome outcome = {.done = false};
+    const struct takeover_edge self = edge_for_takeover(edge);
+    enum error_code error = takeover_take_new(&edge->take, &self, edge->settings.takeover, &outcome);
+    if (error != ERROR_NONE) {
+        edge_complain("takeover: %s", outcome.reason);
+        return ERROR_REFUSED; /* whatever it was: one exit code */
+    }
+    edge->identity = takeover_take_identity(edge->take);
+    return ERROR_NONE;
+}
+
+static void edge_tell_started(struct edge *edge)
+{
+    char text[sizeof("READY=1\nMAINPID=") + 20];
+    LOG(LOG_INFO, "edge-started", LOG_INTEGER("workers", edge->worker_count),
+        LOG_INTEGER("listeners", edge->settings.listen_count), LOG_INTEGER("cores", edge->settings.core_count),
+        LOG_INTEGER("trunks", edge->settings.trunks), LOG_INTEGER("files_max", edge->files_max));
+    (void)snprintf(text, sizeof(text), "READY=1\nMAINPID=%ld", (long)getpid());
+    process_notify(text);
+}
+
+static void edge_on_taken(void *owner, const struct takeover_outcome *outcome)
+{
+    struct edge *edge = owner;
+    edge->taking = false;
+    edge->held_bytes += outcome->held_bytes;
+    if (!outcome->done) {
+        edge_complain("takeover: %s", outcome->reason);
+        edge->failed = true;
+        loop_stop(edge->loop);
+        return;
+    }
+    for (size_t i = 0; i < edge->settings.listen_count; i++) {
+        edge_tell_listening(edge, i);
+    }
+    LOG(LOG_INFO, "edge-took-over", LOG_INTEGER("clients", outcome->clients),
+        LOG_INTEGER("frozen_ms", outcome->frozen_us / 1000U));
+    edge_tell_started(edge);
+    edge_start_control(edge);
+    takeover_take_tell_done(edge->take);
+    takeover_take_free(&edge->take);
+    if (edge->drain_wanted) {
+        edge_on_signal(edge, PROCESS_SIGNAL_DRAIN);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ start */
+
+static enum error_code edge_make_loop(struct edge *edge)
 {
     enum error_code error = loop_new(&edge->loop);
     if (error == ERROR_NONE) {
@@ -410,9 +561,49 @@ static enum error_code edge_start(struct edge *edge)
     }
     if (error != ERROR_NONE) {
         edge_complain("%s", error_text(error));
+    }
+    return error;
+}
+
+static enum error_code edge_run_workers(struct edge *edge)
+{
+    for (uint32_t i = 0; i < edge->worker_count; i++) {
+        enum error_code error = edge_worker_start(edge->workers[i]);
+        if (error != ERROR_NONE) {
+            edge_complain("worker %u: %s", (unsigned)i, error_text(error));
+            return error;
+        }
+    }
+    return ERROR_NONE;
+}
+
+/* Everything runs: serves at once, or takes over first. */
+static enum error_code edge_go(struct edge *edge)
+{
+    if (edge->take != NULL) {
+        const struct takeover_edge self = edge_for_takeover(edge);
+        edge->taking = true;
+        return takeover_take_start(edge->take, &self, edge->loop, edge_on_taken, edge);
+    }
+    edge_tell_started(edge);
+    edge_start_control(edge);
+    return ERROR_NONE;
+}
+
+static enum error_code edge_start(struct edge *edge)
+{
+    clock_random(&edge->identity, sizeof(edge->identity));
+    enum error_code error = edge->settings.takeover != NULL ? edge_ask(edge) : ERROR_NONE;
+    if (error == ERROR_NONE) {
+        error = edge_open_control(edge);
+    }
+    if (error == ERROR_NONE) {
+        error = edge_make_loop(edge);
+    }
+    if (error != ERROR_NONE) {
         return error;
     }
-    uint64_t files = process_raise_files();
+    edge->files_max = process_raise_files();
     error = edge_make_workers(edge);
     if (error == ERROR_NONE) {
         error = edge_listen_all(edge);
@@ -420,19 +611,10 @@ static enum error_code edge_start(struct edge *edge)
     if (error == ERROR_NONE) {
         error = edge_confine(edge); /* before the workers' threads, which inherit it */
     }
-    for (uint32_t i = 0; error == ERROR_NONE && i < edge->worker_count; i++) {
-        error = edge_worker_start(edge->workers[i]);
-        if (error != ERROR_NONE) {
-            edge_complain("worker %u: %s", (unsigned)i, error_text(error));
-        }
-    }
     if (error == ERROR_NONE) {
-        LOG(LOG_INFO, "edge-started", LOG_INTEGER("workers", edge->worker_count),
-            LOG_INTEGER("listeners", edge->settings.listen_count), LOG_INTEGER("cores", edge->settings.core_count),
-            LOG_INTEGER("trunks", edge->settings.trunks), LOG_INTEGER("files_max", files));
-        process_notify("READY=1");
+        error = edge_run_workers(edge);
     }
-    return error;
+    return error == ERROR_NONE ? edge_go(edge) : error;
 }
 
 /* ------------------------------------------------------------------------------------------------ end */
@@ -454,6 +636,8 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
     sum->sessions_resumed += worker->sessions_resumed;
     sum->sessions_shed += worker->sessions_shed;
     sum->sessions_forced += worker->sessions_forced;
+    sum->clients_taken_over += worker->clients_taken_over;
+    sum->clients_handed_over += worker->clients_handed_over;
     sum->bytes_from_clients += worker->bytes_from_clients;
     sum->bytes_to_clients += worker->bytes_to_clients;
 }
@@ -461,7 +645,11 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
 static int edge_finish(struct edge *edge)
 {
     struct relay_counters sum = {0};
-    struct edge_left left = {.bytes = chain_held_bytes()};
+    takeover_control_stop(edge->control, false); /* the new process tells the supervisor before we end */
+    struct edge_left left = {.bytes = chain_held_bytes() + edge->held_bytes};
+    if (edge->failed) {
+        return PROCESS_EXIT_FAILURE;
+    }
     for (uint32_t i = 0; i < edge->worker_count; i++) {
         edge_worker_join(edge->workers[i]);
         edge_worker_add_left(edge->workers[i], &left);
@@ -474,7 +662,8 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("client_lost", sum.sessions_client_lost), LOG_INTEGER("trunk_lost", sum.sessions_trunk_lost),
         LOG_INTEGER("idle", sum.sessions_idle), LOG_INTEGER("stalled", sum.sessions_stalled),
         LOG_INTEGER("shed", sum.sessions_shed), LOG_INTEGER("suspended", sum.sessions_suspended),
-        LOG_INTEGER("resumed", sum.sessions_resumed), LOG_INTEGER("forced", sum.sessions_forced),
+        LOG_INTEGER("resumed", sum.sessions_resumed), LOG_INTEGER("taken_over", sum.clients_taken_over),
+        LOG_INTEGER("handed_over", sum.clients_handed_over), LOG_INTEGER("forced", sum.sessions_forced),
         LOG_INTEGER("bytes_in", sum.bytes_from_clients), LOG_INTEGER("bytes_out", sum.bytes_to_clients),
         LOG_INTEGER("sessions_left", left.sessions), LOG_INTEGER("streams_left", left.streams),
         LOG_INTEGER("buffered_left", left.bytes));
@@ -483,6 +672,8 @@ static int edge_finish(struct edge *edge)
 
 static void edge_dispose(struct edge *edge)
 {
+    takeover_control_stop(edge->control, true);
+    takeover_take_stop(edge->take);
     for (uint32_t i = 0; i < edge->worker_count; i++) {
         edge_worker_free(&edge->workers[i]);
     }
@@ -491,6 +682,8 @@ static void edge_dispose(struct edge *edge)
     process_free(&edge->process);
     confinement_dispose(&edge->confinement);
     loop_free(&edge->loop);
+    takeover_control_free(&edge->control);
+    takeover_take_free(&edge->take);
     memory_free(edge->cores);
     tls_context_unref(&edge->client_context);
     tls_context_unref(&edge->trunk_context);

@@ -150,6 +150,41 @@ enum error_code relay_admit(struct relay *relay, size_t listener, const struct a
     return ERROR_NONE;
 }
 
+/* ------------------------------------------------------------------------------------------------ takeover */
+
+void relay_inherit(struct relay *relay, const uint8_t secret[TLS_SESSION_SECRET_BYTES], uint64_t numbered)
+{
+    memcpy(relay->session_secret, secret, sizeof(relay->session_secret));
+    relay->sessions_numbered = numbered;
+}
+
+static size_t relay_let_go_some(struct relay *relay)
+{
+    struct edge_client *client = slab_next(&relay->client_slab, NULL);
+    size_t gone = 0;
+    while (client != NULL) {
+        struct edge_client *next = slab_next(&relay->client_slab, client);
+        if (client->handed_over) {
+            edge_client_let_go(client);
+            gone++;
+        }
+        client = next;
+    }
+    return gone;
+}
+
+/* A walk may miss some, as each that goes changes the slab: it is repeated until it finds none. */
+size_t relay_let_go(struct relay *relay)
+{
+    size_t gone = 0;
+    size_t now;
+    do {
+        now = relay_let_go_some(relay);
+        gone += now;
+    } while (now > 0);
+    return gone;
+}
+
 /* ------------------------------------------------------------------------------------------------ life */
 
 void relay_reload(struct relay *relay, struct tls_context *client_context, struct tls_context *trunk_context)

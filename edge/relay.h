@@ -87,6 +87,8 @@ struct relay_counters {
     uint64_t sessions_forced;      /* reset because the drain timeout passed, or by a second signal */
     uint64_t sessions_suspended;   /* the trunk was lost: they waited for another one */
     uint64_t sessions_resumed;     /* and went on */
+    uint64_t clients_taken_over;   /* from the process before */
+    uint64_t clients_handed_over;  /* to the next one */
     uint64_t opens_retried;        /* REFUSED_STREAM or GOAWAY: tried on another trunk */
     uint64_t bytes_from_clients;   /* plaintext */
     uint64_t bytes_to_clients;
@@ -162,6 +164,13 @@ void relay_reload(struct relay *relay, struct tls_context *client_context, struc
 /* Takes no more clients, waits at most `timeout_ms` for those that are here, resets the rest, closes the trunks, and
  * calls `stopped`. A second call (with 0) hastens the first. */
 void relay_drain(struct relay *relay, uint64_t timeout_ms);
+
+/* For a process that takes over, before the first client: sessions are known by this secret and by numbers above
+ * `numbered` from now on. */
+void relay_inherit(struct relay *relay, const uint8_t secret[TLS_SESSION_SECRET_BYTES], uint64_t numbered);
+
+/* Lets go of every client that is marked as handed over; returns how many. */
+size_t relay_let_go(struct relay *relay);
 
 /* Resets every client and frees everything; `stopped` is not called. */
 void relay_dispose(struct relay *relay);

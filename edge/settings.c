@@ -451,6 +451,12 @@ static const struct option edge_options[] = {
      .help = "after SIGTERM, sessions may end by themselves for so long", .offset = FIELD(settings.drain_timeout_ms),
      .minimum = 0, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_DRAIN_MS},
 
+    {.name = "control", .kind = OPTION_TEXT, .group = "Upgrade", .value_name = "FILE",
+     .help = "a Unix socket, for this user only, by which another process may take over", .offset = FIELD(settings.control)},
+    {.name = "takeover", .kind = OPTION_TEXT, .value_name = "FILE",
+     .help = "take listeners and clients over from the process with this control socket; it ends when it has handed "
+             "them over, and carries on if anything fails", .offset = FIELD(settings.takeover)},
+
     {.name = "user", .kind = OPTION_TEXT, .group = "Privileges", .value_name = "NAME[:GROUP]",
      .help = "whom to become once listeners are bound and secrets read; only root can",
      .offset = FIELD(settings.user), .check = privilege_check_text},

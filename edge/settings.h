@@ -56,6 +56,8 @@ struct edge_settings {
     char *trunk_key;
     char *client_ca;
     char *ticket_key;
+    char *control;  /* the control socket's path; NULL: none */
+    char *takeover; /* the control socket of the process to take over from; NULL: none */
     enum tls_client_auth client_auth;
     bool unknown_name_refused;
     bool tickets;

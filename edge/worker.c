@@ -1,7 +1,9 @@
 /* A worker of the edge: see worker.h. Owns its loop, listeners and relay. */
 #include "edge/worker.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "edge/client.h"
@@ -20,6 +22,14 @@ struct edge_listener {
     size_t number; /* in the settings */
 };
 
+/* A worker is lent by a post that does not return before it is given back. */
+enum edge_lending {
+    EDGE_LENDING_NONE,
+    EDGE_LENDING_ASKED, /* the post is on its way */
+    EDGE_LENDING_LENT,
+    EDGE_LENDING_GIVEN_UP, /* the post is still on its way, and nobody waits for it */
+};
+
 struct edge_worker {
     struct edge_worker_settings settings;
     struct loop *loop;
@@ -31,6 +41,10 @@ struct edge_worker {
     struct loop_post drain;
     struct loop_post stop;
     struct loop_post stopped;
+    struct loop_post lend;
+    pthread_mutex_t lending_lock;
+    pthread_cond_t lending_changed;
+    enum edge_lending lending; /* under the lock */
     uint8_t has_relay;
     uint8_t running;
 };
@@ -113,7 +127,7 @@ static void edge_worker_relay_stopped(void *owner)
     loop_post(worker->settings.owner_loop, &worker->stopped);
 }
 
-static void edge_worker_stop_listening(struct edge_worker *worker)
+void edge_worker_stop_listening(struct edge_worker *worker)
 {
     for (size_t i = 0; i < worker->settings.edge->listen_count; i++) {
         listener_stop(&worker->listeners[i].listener);
@@ -174,6 +188,96 @@ enum error_code edge_worker_reload(struct edge_worker *worker, struct tls_contex
     return ERROR_NONE;
 }
 
+/* ------------------------------------------------------------------------------------------------ lending */
+
+static void edge_worker_run_lend(struct loop_post *post)
+{
+    struct edge_worker *worker = container_of(post, struct edge_worker, lend);
+    pthread_mutex_lock(&worker->lending_lock);
+    if (worker->lending == EDGE_LENDING_ASKED) {
+        worker->lending = EDGE_LENDING_LENT;
+        pthread_cond_broadcast(&worker->lending_changed);
+        while (worker->lending == EDGE_LENDING_LENT) {
+            pthread_cond_wait(&worker->lending_changed, &worker->lending_lock);
+        }
+    } else {
+        worker->lending = EDGE_LENDING_NONE;
+    }
+    pthread_mutex_unlock(&worker->lending_lock);
+}
+
+static struct timespec edge_worker_deadline(uint32_t timeout_ms)
+{
+    struct timespec deadline;
+    (void)clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += timeout_ms / 1000U;
+    deadline.tv_nsec += 1000000L * (long)(timeout_ms % 1000U);
+    if (deadline.tv_nsec >= 1000000000L) {
+        deadline.tv_sec++;
+        deadline.tv_nsec -= 1000000000L;
+    }
+    return deadline;
+}
+
+enum error_code edge_worker_borrow(struct edge_worker *worker, uint32_t timeout_ms)
+{
+    const struct timespec deadline = edge_worker_deadline(timeout_ms);
+    int waited = 0;
+    pthread_mutex_lock(&worker->lending_lock);
+    bool on_its_way = worker->lending == EDGE_LENDING_GIVEN_UP;
+    worker->lending = EDGE_LENDING_ASKED;
+    if (!on_its_way) {
+        loop_post(worker->loop, &worker->lend);
+    }
+    while (worker->lending == EDGE_LENDING_ASKED && waited == 0) {
+        waited = pthread_cond_timedwait(&worker->lending_changed, &worker->lending_lock, &deadline);
+    }
+    bool lent = worker->lending == EDGE_LENDING_LENT;
+    if (!lent) {
+        worker->lending = EDGE_LENDING_GIVEN_UP;
+    }
+    pthread_mutex_unlock(&worker->lending_lock);
+    return lent ? ERROR_NONE : ERROR_TIMEOUT;
+}
+
+void edge_worker_return(struct edge_worker *worker)
+{
+    pthread_mutex_lock(&worker->lending_lock);
+    worker->lending = EDGE_LENDING_NONE;
+    pthread_cond_broadcast(&worker->lending_changed);
+    pthread_mutex_unlock(&worker->lending_lock);
+}
+
+struct relay *edge_worker_relay(struct edge_worker *worker)
+{
+    return &worker->relay;
+}
+
+int edge_worker_listener(const struct edge_worker *worker, size_t listener)
+{
+    return worker->listeners[listener].listener.loop != NULL ? worker->listeners[listener].listener.fd : -1;
+}
+
+int edge_worker_client_socket(const struct edge_client *client)
+{
+    return ((const struct socket_transport *)(const void *)&client->slot)->source.fd;
+}
+
+enum error_code edge_worker_adopt(struct edge_worker *worker, struct edge_client *client, int fd)
+{
+    struct socket_transport *socket = (struct socket_transport *)(void *)&client->slot;
+    enum error_code error = socket_transport_open(socket, worker->loop, fd, &client_binding);
+    if (error != ERROR_NONE) {
+        edge_client_let_go(client);
+        return error;
+    }
+    trim_note(&worker->trim);
+    if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE) {
+        edge_client_start(client);
+    }
+    return ERROR_NONE;
+}
+
 /* ------------------------------------------------------------------------------------------------ life */
 
 /* Neighbours get neighbouring numbers, so that a core with as many workers spreads them evenly. 0 would mean that there
@@ -204,6 +308,17 @@ static enum error_code edge_worker_make_relay(struct edge_worker *worker)
     return relay_init(&worker->relay, &settings, loop_scheduler(worker->loop), &ops, worker);
 }
 
+/* Neither fails with these attributes. */
+static void edge_worker_init_lending(struct edge_worker *worker)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&worker->lending_changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&worker->lending_lock, NULL);
+}
+
 enum error_code edge_worker_new(struct edge_worker **result, const struct edge_worker_settings *settings)
 {
     struct edge_worker *worker = memory_zalloc(sizeof(*worker));
@@ -214,6 +329,8 @@ enum error_code edge_worker_new(struct edge_worker **result, const struct edge_w
     worker->drain.run = edge_worker_run_drain;
     worker->stop.run = edge_worker_run_stop;
     worker->stopped.run = edge_worker_run_stopped;
+    worker->lend.run = edge_worker_run_lend;
+    edge_worker_init_lending(worker);
     worker->listeners = memory_calloc(settings->edge->listen_count, sizeof(*worker->listeners));
     enum error_code error = worker->listeners != NULL ? loop_new(&worker->loop) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
@@ -296,6 +413,8 @@ void edge_worker_free(struct edge_worker **pointer)
         worker->has_relay = 0;
     }
     loop_free(&worker->loop);
+    pthread_cond_destroy(&worker->lending_changed);
+    pthread_mutex_destroy(&worker->lending_lock);
     memory_free(worker->listeners);
     memory_free(worker);
 }

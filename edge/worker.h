@@ -37,7 +37,8 @@ struct edge_worker_settings {
 /* ERROR_NO_MEMORY, ERROR_NO_FILES, ERROR_SYSTEM; ERROR_CONFIGURATION as relay_init. */
 enum error_code edge_worker_new(struct edge_worker **worker, const struct edge_worker_settings *settings);
 
-/* Before the start: accepts on `fd` (a socket that listens, the worker's from now on) as listener number `listener`. */
+/* Before the start, or borrowed: accepts on `fd` (a socket that listens, the worker's from now on) as listener number
+ * `listener`. */
 enum error_code edge_worker_listen(struct edge_worker *worker, size_t listener, int fd);
 
 /* Dials the trunks and starts the thread. ERROR_NO_MEMORY, ERROR_SYSTEM. */
@@ -51,6 +52,28 @@ void edge_worker_stop(struct edge_worker *worker);
 /* From the main thread: new connections use these. ERROR_NO_MEMORY. */
 enum error_code edge_worker_reload(struct edge_worker *worker, struct tls_context *client_context,
                                    struct tls_context *trunk_context);
+
+/* For a takeover, from another thread, one at a time: the worker's thread stands still until edge_worker_return, and
+ * the borrower may do with relay and listeners what only it may otherwise. ERROR_TIMEOUT: it did not come to it in
+ * time. */
+enum error_code edge_worker_borrow(struct edge_worker *worker, uint32_t timeout_ms);
+void edge_worker_return(struct edge_worker *worker);
+
+/* Of a worker that is borrowed. */
+struct relay *edge_worker_relay(struct edge_worker *worker);
+
+/* The socket of listener number `listener`; -1: it has none. */
+int edge_worker_listener(const struct edge_worker *worker, size_t listener);
+
+/* A client's socket, still the client's. */
+int edge_worker_client_socket(const struct edge_client *client);
+
+/* Opens the transport of a client that edge_client_import has made, and starts it if it is at its beginning. On an
+ * error the client is freed; `fd` is closed then, too. */
+enum error_code edge_worker_adopt(struct edge_worker *worker, struct edge_client *client, int fd);
+
+/* Closes the listening sockets, and takes no more clients. */
+void edge_worker_stop_listening(struct edge_worker *worker);
 
 /* Waits for the thread, which must have `stopped` or never have been started. */
 void edge_worker_join(struct edge_worker *worker);

@@ -49,6 +49,16 @@
 #define TIMEOUT_RECONNECT_MAX_MS 10000U
 #define TIMEOUT_DRAIN_MS         30000U /* SIGTERM: sessions may end by themselves for so long */
 
+/* Edge: one process takes over from another. */
+#define TIMEOUT_TAKEOVER_ANSWER_MS 5000U  /* to a question that needs no thought */
+#define TIMEOUT_TAKEOVER_TRUNKS_MS 10000U /* until the new process has its trunks */
+#define TIMEOUT_TAKEOVER_SETTLE_MS 1000U  /* handshakes and requests under way may be completed for so long */
+#define TIMEOUT_TAKEOVER_FREEZE_MS 5000U  /* clients are not served for so long at most */
+#define TIMEOUT_TAKEOVER_COMMIT_MS 2000U  /* within that: for the answer to COMMIT */
+#define LIMIT_TAKEOVER_FRAME_BYTES (256U << 20)
+#define LIMIT_TAKEOVER_BATCH_BYTES 262144U /* a batch of clients is sent when it is as large, */
+#define LIMIT_TAKEOVER_SOCKETS     128U    /* or has so many; the kernel takes 253 in a message */
+
 /* Core. */
 #define LIMIT_CORE_SESSIONS        2000000U /* of one process */
 #define LIMIT_CORE_TRUNKS          4096U

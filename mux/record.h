@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "mux/error.h"
+#include "mux/pack.h"
 #include "mux/tls_cipher.h"
 
 #define RECORD_PLAINTEXT_MAX 16384U /* RFC 8446 section 5.1, RFC 5246 section 6.2.1 */
@@ -158,6 +159,18 @@ bool record_incomplete(const struct record_state *record);
 
 /* The alert that ended the connection: sent (positive), received (negative), 0 none. */
 int record_last_alert(const struct record_state *record);
+
+/* Writes down a connection that has not failed, for another process to go on with (record_import); it stays as it is,
+ * and must not be used any more once the other has begun: a nonce would repeat. Secrets are among what is written. */
+void record_export(const struct record_state *record, struct pack *pack);
+
+/* Which room the connection that follows in `unpack` needs behind its record_state. False when it cannot be one;
+ * nothing has been read then. */
+bool record_import_suite(const struct unpack *unpack, enum tls_cipher_suite *suite, bool *version_13);
+
+/* Makes `record`, with the room that record_import_suite has told, from what record_export wrote. ERROR_INVALID (it
+ * cannot be), ERROR_NO_MEMORY; everything is wiped then. */
+enum error_code record_import(struct record_state *record, struct unpack *unpack);
 
 /* How much of the input to give to record_receive so that it takes one record at most; 1 to `length`. */
 size_t record_bytes_wanted(const struct record_state *record, const uint8_t *bytes, size_t length);

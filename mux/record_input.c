@@ -13,25 +13,6 @@
 
 #define PARTIAL_BYTES_MIN    64U
 #define MESSAGE_HEADER_BYTES 4U
-#define TICKET_BYTES_MAX     131338U /* the largest that RFC 8446 section 4.6.1 can describe */
-
-/* A handshake message or an alert that has begun in one record and goes on in the next; all zero when none has. */
-struct begun {
-    uint32_t skip_bytes;                   /* of a NewSessionTicket that have not come yet */
-    uint8_t message_length;                /* bytes in `message` */
-    uint8_t message[RECORD_MESSAGE_BYTES]; /* the beginning of a handshake message */
-    uint8_t alert_begun;                   /* TLS 1.2: `alert_level` is the first half of an alert */
-    uint8_t alert_level;
-};
-
-/* Memory follows what has come, not what a header announces: nobody gets 16 KB of ours for 5 bytes. Freed when no
- * record is incomplete and nothing else has begun. */
-struct record_partial {
-    struct begun begun;
-    uint32_t length; /* of the incomplete record; 0: none */
-    uint32_t capacity;
-    uint8_t bytes[];
-};
 
 /* A piece of decrypted content, while it is taken apart. */
 struct content {
@@ -55,18 +36,18 @@ static void partial_free(struct record_partial **partial)
     }
 }
 
-static bool begun_any(const struct begun *begun)
+static bool begun_any(const struct record_begun *begun)
 {
     return begun->skip_bytes > 0 || begun->message_length > 0 || begun->alert_begun;
 }
 
-static struct begun begun_load(const struct record_state *record)
+static struct record_begun begun_load(const struct record_state *record)
 {
-    return record->partial != NULL ? record->partial->begun : (struct begun){0};
+    return record->partial != NULL ? record->partial->begun : (struct record_begun){0};
 }
 
 static enum error_code begun_store(struct record_state *record, const struct record_sink *sink,
-                                   const struct begun *begun)
+                                   const struct record_begun *begun)
 {
     if (record->partial == NULL) {
         if (!begun_any(begun)) {
@@ -92,7 +73,7 @@ void record_dispose(struct record_state *record)
 
 /* ---- handshake messages ---- */
 
-static bool message_begun(const struct begun *begun)
+static bool message_begun(const struct record_begun *begun)
 {
     return begun->message_length > 0 || begun->skip_bytes > 0;
 }
@@ -119,7 +100,8 @@ static enum error_code take_key_update(struct record_state *record, const struct
 }
 
 /* The header of a message of TLS 1.3 is complete: what may it be? */
-static enum error_code check_message(struct record_state *record, const struct record_sink *sink, struct begun *begun)
+static enum error_code check_message(struct record_state *record, const struct record_sink *sink,
+                                     struct record_begun *begun)
 {
     const uint8_t *message = begun->message;
     uint32_t length = (uint32_t)message[1] << 16 | (uint32_t)message[2] << 8 | (uint32_t)message[3];
@@ -128,7 +110,7 @@ static enum error_code check_message(struct record_state *record, const struct r
         return length == 1 ? ERROR_NONE : broken(record, sink, RECORD_ALERT_DECODE_ERROR);
     }
     assert(message[0] == RECORD_MESSAGE_NEW_SESSION_TICKET);
-    if (length == 0 || length > TICKET_BYTES_MAX) {
+    if (length == 0 || length > RECORD_TICKET_BYTES_MAX) {
         return broken(record, sink, RECORD_ALERT_DECODE_ERROR);
     }
     begun->skip_bytes = length;
@@ -136,7 +118,7 @@ static enum error_code check_message(struct record_state *record, const struct r
     return ERROR_NONE;
 }
 
-static void skip_ticket(const struct record_sink *sink, struct begun *begun, struct content *content)
+static void skip_ticket(const struct record_sink *sink, struct record_begun *begun, struct content *content)
 {
     size_t part = content->length < begun->skip_bytes ? content->length : begun->skip_bytes;
 
@@ -150,7 +132,7 @@ static void skip_ticket(const struct record_sink *sink, struct begun *begun, str
 
 /* One byte of a message's first 5. */
 static enum error_code take_message_byte(struct record_state *record, const struct record_sink *sink,
-                                         struct begun *begun, uint8_t byte, bool last_of_record)
+                                         struct record_begun *begun, uint8_t byte, bool last_of_record)
 {
     if (begun->message_length == 0) {
         bool ticket = byte == RECORD_MESSAGE_NEW_SESSION_TICKET && !record->server;
@@ -170,7 +152,7 @@ static enum error_code take_message_byte(struct record_state *record, const stru
 }
 
 static enum error_code take_handshake_13(struct record_state *record, const struct record_sink *sink,
-                                         struct begun *begun, struct content content)
+                                         struct record_begun *begun, struct content content)
 {
     enum error_code error = ERROR_NONE;
 
@@ -200,7 +182,7 @@ static enum error_code count_warning(struct record_state *record, const struct r
 /* Renegotiation is all that a handshake message can be about in TLS 1.2. A ClientHello is told no_renegotiation and
  * ends the connection; a HelloRequest is declined (RFC 5246 section 7.4.1.1). */
 static enum error_code take_handshake_12(struct record_state *record, const struct record_sink *sink,
-                                         struct begun *begun, struct content content)
+                                         struct record_begun *begun, struct content content)
 {
     for (; content.length > 0; content.bytes++, content.length--) {
         if (begun->message_length == 0) {
@@ -250,7 +232,7 @@ static enum error_code take_fatal_alert(struct record_state *record, const struc
 
 /* In TLS 1.3 the description alone decides (RFC 8446 section 6): all but two are fatal. */
 static enum error_code take_alert_13(struct record_state *record, const struct record_sink *sink,
-                                     const struct begun *begun, struct content content)
+                                     const struct record_begun *begun, struct content content)
 {
     /* Never split, never two in one record (RFC 8446 section 5.1). */
     if (content.length != 2) {
@@ -286,8 +268,8 @@ static enum error_code take_alert_12(struct record_state *record, const struct r
 }
 
 /* TLS 1.2 may split and join them like any other content. */
-static enum error_code take_alerts_12(struct record_state *record, const struct record_sink *sink, struct begun *begun,
-                                      struct content content)
+static enum error_code take_alerts_12(struct record_state *record, const struct record_sink *sink,
+                                      struct record_begun *begun, struct content content)
 {
     enum error_code error = ERROR_NONE;
 
@@ -317,8 +299,8 @@ static enum error_code take_data(struct record_state *record, const struct recor
     return (enum error_code)record->error;
 }
 
-static enum error_code take_handshake(struct record_state *record, const struct record_sink *sink, struct begun *begun,
-                                      struct content content)
+static enum error_code take_handshake(struct record_state *record, const struct record_sink *sink,
+                                      struct record_begun *begun, struct content content)
 {
     enum error_code error = record->version_13 ? take_handshake_13(record, sink, begun, content)
                                                : take_handshake_12(record, sink, begun, content);
@@ -332,7 +314,7 @@ static enum error_code take_handshake(struct record_state *record, const struct 
 static enum error_code take_content(struct record_state *record, const struct record_sink *sink, uint8_t type,
                                     struct content content)
 {
-    struct begun begun = begun_load(record);
+    struct record_begun begun = begun_load(record);
     bool idle = type != RECORD_TYPE_APPLICATION_DATA || content.length == 0;
     enum error_code error = ERROR_NONE;
 
@@ -382,7 +364,7 @@ static enum error_code take_inner(struct record_state *record, const struct reco
 
 /* What can be said of a record before its body has come. In TLS 1.3 the version says nothing (RFC 8446 section 5.1),
  * but it is authenticated with the rest of the header. */
-static enum error_code check_header(struct record_state *record, const struct record_sink *sink,
+enum error_code record_check_header(struct record_state *record, const struct record_sink *sink,
                                     const uint8_t header[RECORD_HEADER_BYTES])
 {
     size_t length = (size_t)header[3] << 8 | header[4];
@@ -452,7 +434,7 @@ static enum error_code take_record(struct record_state *record, const struct rec
 /* ---- input ---- */
 
 /* Room for `length` bytes in all, of a record that will have `whole`: twice what there is, if that is more. */
-static enum error_code partial_reserve(struct record_state *record, size_t length, size_t whole)
+enum error_code record_partial_reserve(struct record_state *record, size_t length, size_t whole)
 {
     struct record_partial *old = record->partial;
     size_t capacity = 2 * length;
@@ -468,7 +450,7 @@ static enum error_code partial_reserve(struct record_state *record, size_t lengt
         return ERROR_NO_MEMORY;
     }
     if (old == NULL) {
-        grown->begun = (struct begun){0};
+        grown->begun = (struct record_begun){0};
         grown->length = 0;
     }
     grown->capacity = (uint32_t)capacity;
@@ -479,7 +461,7 @@ static enum error_code partial_reserve(struct record_state *record, size_t lengt
 /* No record is incomplete any more: nothing is kept but what has begun in it. */
 static void partial_settle(struct record_state *record)
 {
-    struct begun begun = record->partial->begun;
+    struct record_begun begun = record->partial->begun;
 
     if (!begun_any(&begun)) {
         partial_free(&record->partial);
@@ -497,7 +479,7 @@ static enum error_code partial_append(struct record_state *record, const struct 
                                       struct content *input, size_t length, size_t whole)
 {
     size_t held = record->partial == NULL ? 0 : record->partial->length;
-    enum error_code error = partial_reserve(record, held + length, whole);
+    enum error_code error = record_partial_reserve(record, held + length, whole);
 
     if (error != ERROR_NONE) {
         return record_fail_self(record, sink, error);
@@ -522,7 +504,7 @@ static enum error_code continue_partial(struct record_state *record, const struc
         if (error != ERROR_NONE || part < missing) {
             return error;
         }
-        error = check_header(record, sink, record->partial->bytes);
+        error = record_check_header(record, sink, record->partial->bytes);
         if (error != ERROR_NONE) {
             return error;
         }
@@ -548,7 +530,7 @@ static bool take_whole(struct record_state *record, const struct record_sink *si
     if (length < RECORD_HEADER_BYTES) {
         return false;
     }
-    *error = check_header(record, sink, bytes);
+    *error = record_check_header(record, sink, bytes);
     if (*error != ERROR_NONE) {
         return true;
     }

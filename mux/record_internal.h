@@ -30,6 +30,26 @@ enum record_message {
 
 enum record_alert_level { RECORD_ALERT_WARNING = 1, RECORD_ALERT_FATAL = 2 };
 
+#define RECORD_TICKET_BYTES_MAX 131338U /* the largest that RFC 8446 section 4.6.1 can describe */
+
+/* A handshake message or an alert that has begun in one record and goes on in the next; all zero when none has. */
+struct record_begun {
+    uint32_t skip_bytes;                   /* of a NewSessionTicket that have not come yet */
+    uint8_t message_length;                /* bytes in `message` */
+    uint8_t message[RECORD_MESSAGE_BYTES]; /* the beginning of a handshake message */
+    uint8_t alert_begun;                   /* TLS 1.2: `alert_level` is the first half of an alert */
+    uint8_t alert_level;
+};
+
+/* Memory follows what has come, not what a header announces: nobody gets 16 KB of ours for 5 bytes. Freed when no
+ * record is incomplete and nothing else has begun. */
+struct record_partial {
+    struct record_begun begun;
+    uint32_t length; /* of the incomplete record; 0: none */
+    uint32_t capacity;
+    uint8_t bytes[];
+};
+
 static inline uint8_t *record_material(struct record_state *record, enum record_direction direction)
 {
     uint8_t *both = (uint8_t *)(record + 1);
@@ -79,6 +99,13 @@ enum error_code record_fail_self(struct record_state *record, const struct recor
 /* Sends one alert and nothing else. */
 enum error_code record_send_alert(struct record_state *record, const struct record_sink *sink,
                                   enum record_alert_level level, uint8_t alert);
+
+/* Room for `length` bytes in all, of a record that will have `whole`. ERROR_NO_MEMORY. */
+enum error_code record_partial_reserve(struct record_state *record, size_t length, size_t whole);
+
+/* What can be said of a record before its body has come: ERROR_NONE, or as record_fail. */
+enum error_code record_check_header(struct record_state *record, const struct record_sink *sink,
+                                    const uint8_t header[RECORD_HEADER_BYTES]);
 
 /* Sends the KeyUpdate that is due. */
 enum error_code record_send_due(struct record_state *record, const struct record_sink *sink);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "mux/error.h"
+#include "mux/pack.h"
 
 #define TLS_RECORD_MAX_BYTES     16384U /* plaintext of one record (RFC 8446 section 5.1) */
 #define TLS_SERVER_NAME_MAX      255U   /* bytes of a DNS name */
@@ -116,6 +117,9 @@ enum error_code tls_context_new_client(const struct tls_client_settings *setting
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context **context);
 
+/* The first name that the context's first certificate bears: "" for none. Valid as long as the context. */
+const char *tls_context_name(const struct tls_context *context);
+
 /* Slabs for connections that are established: see tls_memory_init. */
 struct slab_group;
 
@@ -152,6 +156,12 @@ enum error_code tls_finish(struct tls_session *tls, const struct tls_events *eve
 /* Sends a fatal alert (RFC 8446 section 6.2 numbers); only tls_dispose may follow. No effect before the handshake
  * has sent or received anything. */
 void tls_abort(struct tls_session *tls, const struct tls_events *events, uint8_t alert);
+
+/* An established server connection for another process, as record_export has it: what it needs to go on, secrets
+ * included. ERROR_STATE for any other connection. tls_import's `memory` is as for tls_init_server; ERROR_INVALID,
+ * ERROR_NO_MEMORY: there is nothing to dispose of then. */
+enum error_code tls_export(const struct tls_session *tls, struct pack *pack);
+enum error_code tls_import(struct tls_session *tls, struct unpack *unpack, struct slab_group *memory);
 
 /* Lets go of what the calling thread keeps for a connection that is established: to be called when another thread is
  * about to take it over. It is no error to forget it, but keys stay in this thread's memory for a while then. */

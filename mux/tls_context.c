@@ -461,6 +461,11 @@ enum error_code tls_context_new_client(const struct tls_client_settings *setting
     return error;
 }
 
+const char *tls_context_name(const struct tls_context *context)
+{
+    return context->own_count > 0 && context->own[0].names.count > 0 ? context->own[0].names.texts[0] : "";
+}
+
 struct tls_context *tls_context_ref(struct tls_context *context)
 {
     atomic_fetch_add_explicit(&context->references, 1, memory_order_relaxed);

@@ -26,6 +26,7 @@
 #include "mux/error.h"
 #include "mux/list.h"
 #include "mux/metadata.h"
+#include "mux/pack.h"
 #include "mux/scheduler.h"
 #include "mux/stream.h"
 
@@ -60,6 +61,9 @@ enum trunk_code {
 /* Error code of an acceptor that shuts down: the stream goes on, elsewhere. Of no registry: only between peers that
  * resume. */
 #define TRUNK_CODE_MOVED 0xf7a3
+
+/* Likewise: the session was asked for on another trunk. An opener that has not done so, or not since, asks again. */
+#define TRUNK_CODE_TAKEN 0xf7a4
 
 /* A stream; embedded in its owner, who zeroes it before its first use. All fields are the trunk's. 48 bytes, paid for
  * by every idle session. */
@@ -127,7 +131,8 @@ struct trunk_events {
 
     /* The trunk is lost and the stream is not: see above. Its owner waits for the peer, or resumes it, or gives it up
      * with trunk_stream_reset. `owner` is the trunk's, which may be about to be freed. `reason`: ERROR_TRUNK_LOST;
-     * ERROR_REFUSED (trunk_stream_resume was not processed); ERROR_SHUTDOWN (the acceptor goes, and moved the stream).
+     * ERROR_REFUSED (trunk_stream_resume was not processed, or overtaken); ERROR_SHUTDOWN (the acceptor goes, and moved
+     * the stream).
      */
     void (*suspended)(void *owner, struct trunk_stream *stream, enum error_code reason);
 
@@ -266,6 +271,21 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code);
  * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped; so it
  * is when the stream is suspended or resuming. */
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
+
+/* For another process that goes on with the stream, as with one whose trunk is lost. Exportable is what can be resumed.
+ * An export changes nothing, and secrets are not in it, only bytes. The import makes a suspended stream, for
+ * trunk_stream_resume, or, when it was not answered yet, to be reset and opened again: ERROR_INVALID, ERROR_NO_MEMORY;
+ * nothing is to be freed then. `work_slab` as in trunk_settings. */
+bool trunk_stream_exportable(const struct trunk_stream *stream);
+void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack);
+enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab,
+                                    struct buffer_budget *buffers);
+
+/* As trunk_stream_reset, but the peer is told nothing: somebody else goes on with the stream. */
+void trunk_stream_forget(struct trunk_stream *stream);
+
+/* What trunk_new was given. */
+void *trunk_owner(const struct trunk *trunk);
 
 /* True until `closed`, or a reset: also while it is suspended. */
 static inline bool trunk_stream_attached(const struct trunk_stream *stream)

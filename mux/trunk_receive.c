@@ -88,6 +88,15 @@ void trunk_deliver_held(struct task *task)
 
 /* ------------------------------------------------------------------------------------------------ streams */
 
+/* The stream goes on elsewhere, or may: a request to resume it was not processed; or an earlier one, which a trunk had
+ * still under way when it was lost here, has overtaken the one that counts, and took the session to that trunk. */
+static bool trunk_stream_goes_on(const struct trunk *trunk, const struct trunk_stream *stream, uint32_t code)
+{
+    bool refused = code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED);
+    bool taken = code == TRUNK_CODE_TAKEN && trunk->settings.role == TRUNK_OPENER;
+    return ((stream->flags & TRUNK_STREAM_RESUMING) && refused) || taken;
+}
+
 static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream, uint32_t code)
 {
     enum error_code error = ERROR_PEER_RESET;
@@ -114,10 +123,8 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
                (code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED))) {
         error = ERROR_REFUSED;
         detail = 0;
-    } else if ((stream->flags & TRUNK_STREAM_RESUMING) &&
-               (code == NGHTTP2_REFUSED_STREAM || (stream->flags & TRUNK_STREAM_UNPROCESSED)) &&
-               trunk_stream_suspend(stream)) {
-        trunk->events->suspended(trunk->owner, stream, ERROR_REFUSED); /* not processed: may be tried elsewhere */
+    } else if (trunk_stream_goes_on(trunk, stream, code) && trunk_stream_suspend(stream)) {
+        trunk->events->suspended(trunk->owner, stream, ERROR_REFUSED);
         return;
     } else if (code == TRUNK_CODE_MOVED && trunk->settings.role == TRUNK_OPENER &&
                stream->output != STREAM_EXPECT_OPEN && trunk_stream_suspend(stream)) {

@@ -70,7 +70,7 @@ enum error_code trunk_stream_interrupt(struct trunk_stream *stream)
     }
     if (!trunk->failed && !over) {
         trunk->ignored_bytes_expected += under_way;
-        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+        nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, TRUNK_CODE_TAKEN);
         trunk_want_send(trunk);
     }
     return ERROR_NONE;
@@ -100,7 +100,7 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
     }
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
-    work->overhang += bytes;             /* there may be some from an earlier trunk */
+    work->overhang += bytes;             /* what is left of it from an earlier trunk has not been consumed either */
     stream->sent = acknowledged + bytes; /* without the end */
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);

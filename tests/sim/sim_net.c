@@ -671,6 +671,19 @@ void sim_link_accept(struct sim_link *link, union transport_slot *slot, const st
     end_notify(link, SIM_ACCEPTOR, TRANSPORT_WRITABLE);
 }
 
+void sim_transport_move(union transport_slot *from, union transport_slot *to, const struct transport_binding *binding)
+{
+    struct sim_transport *old = (struct sim_transport *)(void *)from;
+    struct sim_transport *new = (struct sim_transport *)(void *)to;
+    enum sim_side side = side_of(old);
+
+    new->link = old->link;
+    new->transport.binding = binding;
+    new->link->ends[side].transport = &new->transport;
+    old->transport.binding = NULL;
+    end_notify(new->link, side, TRANSPORT_READABLE | TRANSPORT_WRITABLE);
+}
+
 void sim_link_plan_fault(struct sim_link *link, enum sim_side from, enum sim_fault fault, uint64_t at_bytes)
 {
     assert(link->pipes[from].written_bytes == 0 && "the fault could lie behind us");

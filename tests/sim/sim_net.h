@@ -146,6 +146,10 @@ struct sim_link *sim_net_connect(struct sim_net *net, const struct sim_link_sett
 /* From within the accept function. */
 void sim_link_accept(struct sim_link *link, union transport_slot *slot, const struct transport_binding *binding);
 
+/* The end whose transport is in `from` has it in `to` from now on, as when a process has passed its descriptor on; `to`
+ * is told that it can read and write. */
+void sim_transport_move(union transport_slot *from, union transport_slot *to, const struct transport_binding *binding);
+
 /* The fault happens to what `from` writes, behind `at_bytes` bytes. Before the first byte is written. */
 void sim_link_plan_fault(struct sim_link *link, enum sim_side from, enum sim_fault fault, uint64_t at_bytes);
 

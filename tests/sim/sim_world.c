@@ -252,9 +252,9 @@ static void edge_on_stopped(void *owner)
 
 static const struct relay_ops relay_ops = {.dial = edge_dial, .stopped = edge_on_stopped};
 
-static enum error_code edge_make(struct sim_world *world, size_t index)
+enum error_code sim_world_make_edge(struct sim_world *world, uint32_t edge_worker)
 {
-    struct sim_edge *edge = &world->edges[index];
+    struct sim_edge *edge = &world->edges[world->settings.edges++];
     struct relay_settings settings = {
         .buffer_memory_bytes = world->settings.buffer_memory_bytes,
         .edge = &world->edge_settings,
@@ -262,7 +262,7 @@ static enum error_code edge_make(struct sim_world *world, size_t index)
         .trunk_context = credentials.trunk,
         .sessions_max = world->settings.sessions_max,
         .handshakes_max = world->settings.handshakes_max,
-        .edge_worker = (uint32_t)index + 1,
+        .edge_worker = edge_worker,
         .seed = random_next(&world->net.random),
     };
 
@@ -278,7 +278,7 @@ static enum error_code edge_make(struct sim_world *world, size_t index)
 static void accept_client(struct sim_link *link, void *owner)
 {
     struct sim_client *client = owner;
-    struct sim_edge *edge = &client->world->edges[client->number % client->world->settings.edges];
+    struct sim_edge *edge = sim_world_edge(client->world, client->number % client->world->places);
     struct edge_client *admitted = NULL;
     struct address peer;
     struct address local;
@@ -605,8 +605,10 @@ enum error_code sim_world_init(struct sim_world *world, uint64_t seed, const str
     for (size_t i = 0; i < settings->cores && error == ERROR_NONE; i++) {
         error = core_make(world, i);
     }
+    world->places = settings->edges;
+    world->settings.edges = 0;
     for (size_t i = 0; i < settings->edges && error == ERROR_NONE; i++) {
-        error = edge_make(world, i);
+        error = sim_world_make_edge(world, (uint32_t)i + 1);
     }
     return error;
 }

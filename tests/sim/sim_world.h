@@ -16,12 +16,13 @@
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_net.h"
 
-#define SIM_EDGES_MAX   2U
-#define SIM_CORES_MAX   2U
-#define SIM_CLIENTS_MAX 128U
-#define SIM_TRUNKS_MAX  256U   /* links of one run, redialled ones included */
-#define SIM_CLIENT_PORT 10000U /* of client 0 */
-#define SIM_SECOND      UINT64_C(1000000)
+#define SIM_EDGES_MAX     2U
+#define SIM_TAKEOVERS_MAX 6U /* of one run: each makes another edge */
+#define SIM_CORES_MAX     2U
+#define SIM_CLIENTS_MAX   128U
+#define SIM_TRUNKS_MAX    256U   /* links of one run, redialled ones included */
+#define SIM_CLIENT_PORT   10000U /* of client 0 */
+#define SIM_SECOND        UINT64_C(1000000)
 
 struct sim_settings {
     uint32_t edges;
@@ -44,6 +45,7 @@ struct sim_edge {
     struct sim_world *world;
     struct scheduler scheduler;
     struct relay relay;
+    struct sim_edge *successor; /* that has taken over; NULL: none */
     bool made;
     bool stopped;
 };
@@ -72,7 +74,10 @@ struct sim_world {
     struct edge_settings edge_settings;
     struct core_services services;
     bool services_made;
-    struct sim_edge edges[SIM_EDGES_MAX];
+    struct sim_edge
+        edges[SIM_EDGES_MAX + SIM_TAKEOVERS_MAX]; /* settings.edges of them, those that took over included */
+    size_t places;                                /* edges that clients know: the first ones, or who took
+                                                     over from them */
     struct sim_core cores[SIM_CORES_MAX];
     struct sim_client *clients[SIM_CLIENTS_MAX];
     size_t client_count;
@@ -122,6 +127,16 @@ void sim_world_expect_idle(struct sim_world *world);
 
 /* A new client's echo must go well. */
 void sim_world_expect_service(struct sim_world *world);
+
+/* Makes one more edge, whose trunks name the edge worker. ERROR_NO_MEMORY. */
+enum error_code sim_world_make_edge(struct sim_world *world, uint32_t edge_worker);
+
+/* The edge that serves at a place now. */
+struct sim_edge *sim_world_edge(struct sim_world *world, size_t place);
+
+/* Another process takes over from the edge that serves at the place, as takeover_give and takeover_take do; `fails`: at
+ * the last moment it does not. Sessions must resume. False when that could not be. */
+bool sim_world_take_over(struct sim_world *world, size_t place, bool fails);
 
 /* Breaks every trunk that is open. */
 void sim_world_break_trunks(struct sim_world *world, enum sim_fault fault);

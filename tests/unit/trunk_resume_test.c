@@ -437,9 +437,10 @@ static void a_stream_that_was_taken_over_is_reset_where_it_was(void **state)
     assert_int_equal(pair_pump(&fixture.pair), ERROR_NONE);
     assert_int_equal(twin.opened, 1);
     assert_null(pair_accepted(&fixture.pair, 1));
-    assert_int_equal(fixture.opened.closed, 1);
-    assert_int_equal(fixture.opened.error, ERROR_PEER_RESET);
-    assert_int_equal(fixture.opened.detail, TRUNK_CODE_CANCEL);
+    /* It does not end: the request that took it may be the older one, which was late. */
+    assert_int_equal(fixture.opened.closed, 0);
+    assert_int_equal(fixture.opened.suspended, 1);
+    trunk_stream_reset(&fixture.opened.stream, TRUNK_CODE_CANCEL);
     pair_stream_dispose(&twin);
     fixture_dispose(&fixture);
 }
