@@ -116,6 +116,7 @@ static void core_log_stopped(const struct core *core)
         sum.sessions_moved += counters->sessions_moved;
         sum.resumes_refused += counters->resumes_refused;
         sum.sessions_refused += counters->sessions_refused;
+        sum.sessions_shed += counters->sessions_shed;
         sum.streams_refused += counters->streams_refused;
     }
     LOG(LOG_INFO, "core-stopped", LOG_TEXT("end", core->forced ? "forced" : "clean"),
@@ -123,8 +124,9 @@ static void core_log_stopped(const struct core *core)
         LOG_INTEGER("sessions_suspended", sum.sessions_suspended),
         LOG_INTEGER("sessions_resumed", sum.sessions_resumed), LOG_INTEGER("sessions_reopened", sum.sessions_reopened),
         LOG_INTEGER("sessions_moved", sum.sessions_moved), LOG_INTEGER("resumes_refused", sum.resumes_refused),
-        LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("streams_refused", sum.streams_refused),
-        LOG_INTEGER("trunks", sum.trunks_up), LOG_INTEGER("trunks_refused", sum.trunks_refused),
+        LOG_INTEGER("sessions_refused", sum.sessions_refused), LOG_INTEGER("sessions_shed", sum.sessions_shed),
+        LOG_INTEGER("streams_refused", sum.streams_refused), LOG_INTEGER("trunks", sum.trunks_up),
+        LOG_INTEGER("trunks_refused", sum.trunks_refused),
         LOG_INTEGER("sessions_left", atomic_load(&core->totals.sessions)),
         LOG_INTEGER("trunks_left", atomic_load(&core->totals.trunks)), LOG_INTEGER("buffered_left", held_bytes));
 }
@@ -192,7 +194,7 @@ static void core_on_signal(void *owner, enum process_signal signal)
 
 /* ------------------------------------------------------------------------------------------------ the start */
 
-static void core_prepare_workers(struct core *core)
+static void core_prepare_workers(struct core *core, uint32_t count)
 {
     const struct core_settings *settings = &core->settings;
     struct core_worker_settings *worker = &core->worker_settings;
@@ -200,7 +202,9 @@ static void core_prepare_workers(struct core *core)
     trunk_settings_init(&worker->trunk, TRUNK_ACCEPTOR);
     worker->trunk.sessions_max = settings->sessions_per_trunk;
     worker->trunk.stream_window_bytes = settings->stream_window_bytes;
+    worker->trunk.stream_window_max_bytes = settings->stream_window_max_bytes;
     worker->trunk.trunk_window_bytes = settings->trunk_window_bytes;
+    worker->buffer_memory_bytes = settings->buffer_memory_bytes / count;
     worker->trunk.header_bytes_max = settings->header_bytes_max;
     worker->trunk.ping_interval_ms = settings->ping_interval_ms;
     worker->trunk.ping_timeout_ms = settings->ping_timeout_ms;
@@ -313,7 +317,7 @@ static int core_start_threads(struct core *core)
     if (core->threads == NULL) {
         return core_start_failed("workers", ERROR_NO_MEMORY);
     }
-    core_prepare_workers(core);
+    core_prepare_workers(core, count);
     for (uint32_t i = 0; i < count; i++) {
         enum error_code error = core_thread_init(core->threads, i, count, &core->worker_settings, core->context,
                                                  core->loop, &reports, core);

@@ -217,6 +217,7 @@ void core_downlink_open_trunk(struct core_downlink *downlink)
         LOG_INTEGER("worker", worker->index));
     settings.resume = worker->settings->resume_timeout_ms > 0;
     settings.work_slab = &worker->work_slab;
+    settings.buffers = &worker->buffers;
     /* An error has closed the link already: `closed` follows. */
     (void)link_open_trunk(&downlink->link, &settings, &session_trunk_events, &downlink->origin);
 }

@@ -71,6 +71,23 @@ void session_fail(trunkline_session *session)
     session_close(session, TRUNKLINE_REASON_NO_MEMORY);
 }
 
+void session_shed(trunkline_session *session)
+{
+    struct core_worker *worker = session->worker;
+    char client[ADDRESS_TEXT_MAX];
+    uint64_t suppressed = 0;
+
+    worker->counters.sessions_shed++;
+    if (log_counter_allow(&worker->session_sheds, worker->scheduler->now_us, &suppressed)) {
+        LOG(LOG_WARNING, "session-shed", LOG_HEX("session", session->id),
+            LOG_TEXT("client", session_client_text(&session->client, client)),
+            LOG_TEXT("service", session->metadata->view.service),
+            LOG_INTEGER("held", trunk_stream_charged(&session->stream)), LOG_INTEGER("suppressed", suppressed));
+    }
+    trunk_stream_reset(&session->stream, TRUNK_CODE_ENHANCE_YOUR_CALM);
+    session_close(session, TRUNKLINE_REASON_NO_MEMORY);
+}
+
 void session_settle(trunkline_session *session)
 {
     if (session->state == SESSION_LINGERING && session->held_bytes == 0) {
@@ -159,7 +176,6 @@ static struct trunk_stream *session_on_opening(void *owner, const struct metadat
     struct trunk_stream *stream = NULL;
     trunkline_session *session;
 
-    origin->worker->opening = metadata;
     if (metadata->session.known && session_resume_opening(origin, metadata, status, &stream)) {
         return stream;
     }
@@ -175,6 +191,7 @@ static struct trunk_stream *session_on_opening(void *owner, const struct metadat
         session_log_refused(origin, metadata, ERROR_NO_MEMORY);
         return NULL;
     }
+    origin->worker->opening = metadata; /* until `open` has returned: the view is the trunk's */
     return &session->stream;
 }
 
@@ -196,6 +213,7 @@ static void session_on_attached(void *owner, struct trunk_stream *stream)
     trunkline_session *session = container_of(stream, trunkline_session, stream);
 
     if (session->service == NULL) {
+        origin->worker->opening = NULL;
         session_refuse_unknown(origin, session);
         return;
     }
@@ -205,7 +223,8 @@ static void session_on_attached(void *owner, struct trunk_stream *stream)
         LOG_TEXT("service", session->metadata->view.service));
     session_move(session, SESSION_EXPECT_ANSWER);
     session->opened = 1;
-    origin->worker->counters.sessions_reopened += origin->worker->opening->session.resumes;
+    session->reopened = origin->worker->opening->session.resumes & 1U;
+    origin->worker->counters.sessions_reopened += session->reopened;
     session->service->handler->open(session, session->service->data);
     origin->worker->opening = NULL;
 }

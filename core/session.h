@@ -68,6 +68,8 @@ struct trunkline_session {
     uint8_t opened;                      /* the handler's `open` was called: it is owed a `closed` */
     uint8_t ended : 1;                   /* the handler called trunkline_end */
     uint8_t keyed : 1;                   /* `key` is one */
+    uint8_t told : 1;                    /* the handler has heard `suspended`: it is owed `resumed` */
+    uint8_t reopened : 1;                /* it took the place of an earlier one, whose note the edge has */
 };
 
 /* The trunk that sessions come from: the owner of its trunk events. */
@@ -91,6 +93,9 @@ void session_close(trunkline_session *session, trunkline_reason reason);
 
 /* Memory is out for something that the session cannot do without: resets the stream and closes. */
 void session_fail(trunkline_session *session);
+
+/* Buffers are full, and this session's hold the most: resets the stream and closes. */
+void session_shed(trunkline_session *session);
 
 /* The setter of session->state. */
 void session_move(trunkline_session *session, enum session_state to);
@@ -128,6 +133,9 @@ void session_on_resumed(void *owner, struct trunk_stream *stream);
  * a session. */
 bool session_resume_opening(struct session_origin *origin, const struct metadata *metadata, int *status,
                             struct trunk_stream **stream);
+
+/* Nobody can resume it here any more, as the core drains and takes no new streams. */
+void session_resume_end(trunkline_session *session);
 
 /* The deadline of the worker's suspended sessions. */
 void session_resume_deadline(struct timer *timer);

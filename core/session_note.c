@@ -11,7 +11,9 @@
 #include "mux/memory.h"
 
 #define NOTES_DELAY_MS 50U /* a handler may leave many in a row: the last one counts */
+#define NOTES_PER_TURN 4096U
 #define MOVE_EVERY_MS  20U
+#define MOVE_PATIENCE  50U   /* turns in which a session may wait for what is on its way to its client */
 #define MOVES_PER_TURN 4096U /* an edge's queue of what to do grows by as much */
 
 /* ------------------------------------------------------------------------------------------------ notes */
@@ -46,14 +48,25 @@ void session_notes_due(struct timer *timer)
 {
     struct core_worker *worker = container_of(timer, struct core_worker, notes);
 
-    list_for_each(&worker->noting, node) {
+    struct list blocked;
+    struct list_node *node;
+
+    list_init(&blocked);
+    for (unsigned i = 0; i < NOTES_PER_TURN && (node = list_first(&worker->noting)) != NULL; i++) {
         trunkline_session *session = container_of(node, struct session_resources, noting)->session;
 
-        if (session->state == SESSION_OPEN && !session_note_send(session)) {
-            scheduler_arm(worker->scheduler, &worker->notes, NOTES_DELAY_MS);
-            return;
-        }
         list_remove(node);
+        if (session->state == SESSION_OPEN && !session_note_send(session)) {
+            list_append(&blocked, node);
+        }
+    }
+    /* Behind the others: a trunk that takes no more must not hold up those of other trunks. */
+    while ((node = list_first(&blocked)) != NULL) {
+        list_remove(node);
+        list_append(&worker->noting, node);
+    }
+    if (!list_empty(&worker->noting)) {
+        scheduler_arm(worker->scheduler, &worker->notes, NOTES_DELAY_MS);
     }
 }
 
@@ -67,6 +80,9 @@ bool session_note_tell(trunkline_session *session)
     if (session->resources != NULL && session->resources->note.bytes != NULL) {
         session_note_later(session);
         return true;
+    }
+    if (session->reopened) {
+        return true; /* the edge knows, and the note that it has counts until there is another */
     }
     /* Nothing is noted yet; but the edge has to know that the session is one of those that reopen. */
     enum error_code error = trunk_stream_note(&session->stream, &empty);
@@ -129,12 +145,16 @@ int trunkline_get_reopening(const trunkline_session *session, trunkline_reopenin
 
 /* ------------------------------------------------------------------------------------------------ moving */
 
-/* What was consumed and noted must have left before: the edge hears nothing of the stream any more. */
+/* What was consumed and noted must have left before: the edge hears nothing of the stream any more. What was written
+ * should have, as the next handler can only make it again from its note; but a client that does not read, or a handler
+ * that always writes, is not waited for. */
 static bool session_may_move_now(const trunkline_session *session)
 {
     bool noting = session->resources != NULL && list_node_linked(&session->resources->noting);
+    bool patient = session->worker->move_turns < MOVE_PATIENCE;
 
-    return !noting && trunk_stream_told(&session->stream);
+    return !noting && trunk_stream_told(&session->stream) &&
+           !(patient && trunk_stream_attached(&session->stream) && trunk_stream_queued(&session->stream) > 0);
 }
 
 static bool session_moves(const trunkline_session *session)
@@ -148,8 +168,10 @@ void session_move_due(struct timer *timer)
     unsigned moved = 0;
     bool left = false;
 
+    worker->move_turns += worker->move_turns < MOVE_PATIENCE;
     for (trunkline_session *session = NULL; (session = slab_next(&worker->sessions, session)) != NULL;) {
         if (!session_moves(session)) {
+            left = left || session->state == SESSION_EXPECT_ANSWER; /* its handler may accept it yet */
             continue;
         }
         if (moved == MOVES_PER_TURN || !session_may_move_now(session)) {

@@ -49,6 +49,14 @@ void session_resume_deadline(struct timer *timer)
     resume_arm(worker);
 }
 
+void session_resume_end(trunkline_session *session)
+{
+    bool moves = session->state == SESSION_OPEN && session->service->reopens;
+
+    trunk_stream_reset(&session->stream, TRUNK_CODE_CANCEL);
+    session_close(session, moves ? TRUNKLINE_REASON_MOVED : TRUNKLINE_REASON_TRUNK_LOST);
+}
+
 /* The wait begins, and ends at the deadline, in the same order for all. */
 static void session_suspend(trunkline_session *session)
 {
@@ -69,12 +77,12 @@ void session_on_suspended(void *owner, struct trunk_stream *stream, enum error_c
 
     (void)owner;
     (void)reason; /* an acceptor's streams are suspended with their trunk only */
-    if (session->worker->state == CORE_WORKER_STOPPING) {
-        trunk_stream_reset(stream, TRUNK_CODE_CANCEL);
-        session_close(session, TRUNKLINE_REASON_SHUTDOWN);
+    if (session->worker->state != CORE_WORKER_RUNNING) {
+        session_resume_end(session);
         return;
     }
     session_suspend(session);
+    session->told = 1;
     if (session->service->handler->suspended != NULL) {
         session->service->handler->suspended(session);
     }
@@ -89,11 +97,14 @@ void session_on_resumed(void *owner, struct trunk_stream *stream)
     session->suspended_us = 0;
     session->worker->counters.sessions_resumed++;
     LOG(LOG_DEBUG, "session-resumed", LOG_HEX("session", session->id), LOG_TEXT("peer", origin->peer));
+    bool told = session->told;
+
+    session->told = 0;
     if (session->state == SESSION_OPEN && !session_note_tell(session)) {
         session_fail(session);
         return;
     }
-    if (session->service->handler->resumed != NULL) {
+    if (told && session->service->handler->resumed != NULL) {
         session->service->handler->resumed(session);
     }
 }

@@ -150,11 +150,22 @@ static const struct option core_options[] = {
      .help = "trunks of the process; more are refused", .offset = FIELD(trunks_max),
      .minimum = 1, .maximum = 1000000, .preset = LIMIT_CORE_TRUNKS},
     {.name = "stream-window", .kind = OPTION_SIZE, .value_name = "SIZE",
-     .help = "bytes in flight from one client to its handler", .offset = FIELD(stream_window_bytes),
+     .help = "bytes in flight from one client to its handler, at the start",
+     .offset = FIELD(stream_window_bytes),
      .minimum = 1024, .maximum = 1U << 30, .preset = LIMIT_STREAM_WINDOW_BYTES},
+    {.name = "stream-window-max", .kind = OPTION_SIZE, .value_name = "SIZE",
+     .help = "the same at most, when the path is long and fast",
+     .offset = FIELD(stream_window_max_bytes),
+     .minimum = 1024, .maximum = 1U << 30, .preset = LIMIT_STREAM_WINDOW_MAX_BYTES},
     {.name = "trunk-window", .kind = OPTION_SIZE, .value_name = "SIZE",
-     .help = "bytes in flight on a whole trunk; must exceed --stream-window", .offset = FIELD(trunk_window_bytes),
+     .help = "bytes in flight on a whole trunk; must exceed --stream-window-max",
+     .offset = FIELD(trunk_window_bytes),
      .minimum = 65536, .maximum = WINDOW_MAX, .preset = LIMIT_TRUNK_WINDOW_BYTES},
+    {.name = "buffer-memory", .kind = OPTION_SIZE, .value_name = "SIZE",
+     .help = "what sessions of the process hold in buffers; as it fills, windows shrink, then no new ones are taken, "
+             "then stalled ones are reset",
+     .offset = FIELD(buffer_memory_bytes),
+     .minimum = LIMIT_BUFFER_MEMORY_MIN_BYTES, .maximum = WINDOW_MAX, .preset = LIMIT_BUFFER_MEMORY_BYTES},
     {.name = "header-bytes-max", .kind = OPTION_SIZE, .value_name = "SIZE",
      .help = "header fields of one request", .offset = FIELD(header_bytes_max),
      .minimum = 1024, .maximum = 1U << 20, .preset = LIMIT_HEADER_BYTES},
@@ -236,9 +247,14 @@ static const char *core_mark_reopened(struct core_settings *settings)
 static enum settings_verdict core_finish(struct options *options, struct core_settings *settings,
                                          enum settings_verdict verdict)
 {
-    if (verdict == SETTINGS_RUN && settings->trunk_window_bytes <= settings->stream_window_bytes) {
-        verdict = options_wrong(options, options_given(options, "stream-window") ? "stream-window" : "trunk-window",
-                                "trunk-window must be larger than stream-window, or one session stops them all");
+    if (verdict == SETTINGS_RUN && settings->stream_window_max_bytes < settings->stream_window_bytes) {
+        verdict =
+            options_wrong(options, options_given(options, "stream-window-max") ? "stream-window-max" : "stream-window",
+                          "stream-window-max must not be smaller than stream-window");
+    }
+    if (verdict == SETTINGS_RUN && settings->trunk_window_bytes <= settings->stream_window_max_bytes) {
+        verdict = options_wrong(options, options_given(options, "trunk-window") ? "trunk-window" : "stream-window-max",
+                                "trunk-window must be larger than stream-window-max, or one session stops them all");
     }
     const char *unknown = verdict == SETTINGS_RUN ? core_mark_reopened(settings) : NULL;
     if (unknown != NULL) {

@@ -40,7 +40,9 @@ struct core_settings {
     uint32_t sessions_per_trunk;
     uint32_t trunks_max;
     uint32_t stream_window_bytes;
+    uint32_t stream_window_max_bytes;
     uint32_t trunk_window_bytes;
+    uint32_t buffer_memory_bytes; /* of the process */
     uint32_t header_bytes_max;
 
     uint32_t handshake_timeout_ms; /* of a trunk: TLS and the first SETTINGS */

@@ -85,7 +85,7 @@ typedef struct trunkline_handler {
      * when the edge does not return in time. */
     void (*suspended)(trunkline_session *session);
 
-    /* The session goes on where it was. May come without `suspended`, when the edge has noticed the loss first. */
+    /* After `suspended`: the session goes on where it was. */
     void (*resumed)(trunkline_session *session);
 } trunkline_handler;
 

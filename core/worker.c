@@ -37,6 +37,9 @@ static void core_worker_settle(struct task *task)
         }
     } else if (worker->state == CORE_WORKER_STOPPING && list_empty(&worker->downlinks)) {
         worker->reported = CORE_WORKER_STOPPING;
+        /* Whoever hears of it may free the loop. */
+        trim_dispose(&worker->trim);
+        scheduler_disarm(worker->scheduler, &worker->resume_deadline);
         if (worker->events->stopped != NULL) {
             worker->events->stopped(worker);
         }
@@ -71,6 +74,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
     list_init(&worker->closing);
     task_init(&worker->finish, core_worker_finish);
     task_init(&worker->settle, core_worker_settle);
+    buffer_budget_init(&worker->buffers, settings->buffer_memory_bytes, scheduler, &core_buffer_events, worker);
     error = mailbox_new(&worker->mailbox, loop);
     if (error != ERROR_NONE) {
         return error;
@@ -85,6 +89,7 @@ enum error_code core_worker_init(struct core_worker *worker, uint32_t index,
 void core_worker_dispose(struct core_worker *worker)
 {
     trim_dispose(&worker->trim);
+    buffer_budget_dispose(&worker->buffers);
     mailbox_close(worker->mailbox);
     mailbox_release(&worker->mailbox);
     scratch_dispose(&worker->scratch);
@@ -105,6 +110,9 @@ void core_worker_drain(struct core_worker *worker)
     worker->state = CORE_WORKER_DRAINING;
     list_for_each(&worker->downlinks, node) {
         core_downlink_drain(container_of(node, struct core_downlink, node));
+    }
+    list_for_each(&worker->suspended, waiting_node) {
+        session_resume_end(container_of(waiting_node, trunkline_session, node));
     }
     scheduler_arm(worker->scheduler, &worker->move, 0);
     scheduler_defer(worker->scheduler, &worker->settle);
@@ -144,6 +152,9 @@ enum error_code core_worker_session_admit(struct core_worker *worker)
 
     if (worker->state != CORE_WORKER_RUNNING) {
         return ERROR_SHUTDOWN;
+    }
+    if (buffer_budget_level(&worker->buffers) >= BUFFER_SHUT) {
+        return ERROR_BUFFERS_FULL;
     }
     if (atomic_fetch_add_explicit(&totals->sessions, 1, memory_order_relaxed) >= worker->settings->sessions_max) {
         atomic_fetch_sub_explicit(&totals->sessions, 1, memory_order_relaxed);

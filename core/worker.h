@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "core/service.h"
+#include "mux/buffer_budget.h"
 #include "core/session_table.h"
 #include "mux/link.h"
 #include "mux/log.h"
@@ -32,9 +33,10 @@ struct core_totals {
 
 /* The same for all workers; read-only once they run. */
 struct core_worker_settings {
-    struct trunk_settings trunk;
-    uint32_t sessions_max; /* of the process */
-    uint32_t trunks_max;   /* of the process */
+    struct trunk_settings trunk;  /* but for `buffers`, which are each worker's own */
+    uint64_t buffer_memory_bytes; /* of each worker */
+    uint32_t sessions_max;        /* of the process */
+    uint32_t trunks_max;          /* of the process */
     uint32_t handshake_timeout_ms;
     uint32_t resume_timeout_ms; /* 0: sessions end with their trunk */
     char *const *allowed_names; /* one of which a trunk's certificate must bear */
@@ -56,6 +58,7 @@ struct core_counters {
     uint64_t sessions_moved;     /* to be reopened elsewhere, while this one drained */
     uint64_t resumes_refused;    /* no such session, not this edge's, or from an offset that cannot be */
     uint64_t sessions_refused;   /* of those opened: by their handler */
+    uint64_t sessions_shed;      /* buffers were full, and this one held the most */
     uint64_t streams_refused;    /* never became a session: unknown service, a limit, not a CONNECT */
 };
 
@@ -86,6 +89,7 @@ struct core_worker {
     struct loop *loop;       /* for the handlers' watches; NULL in a simulation */
     struct mailbox *mailbox; /* posts from other threads */
     struct scratch scratch;
+    struct buffer_budget buffers; /* what streams hold and may hold */
     struct slab sessions;
     struct slab work_slab;         /* what streams keep while they are not idle */
     struct session_table table;    /* of sessions that can be resumed, by their keys */
@@ -97,6 +101,7 @@ struct core_worker {
     struct list noting;             /* of struct session_resources: notes to be sent */
     struct timer notes;             /* when */
     struct timer move;              /* DRAINING */
+    unsigned move_turns;            /* in which sessions were moved, up to MOVE_PATIENCE */
     struct list suspended;          /* sessions whose trunk is lost, the longest wait first */
     struct timer resume_deadline;
     struct list closing; /* sessions whose handler is owed `closed` */
@@ -111,6 +116,8 @@ struct core_worker {
     struct log_counter stream_refusals;
     struct log_counter session_refusals;
     struct log_counter resume_refusals;
+    struct log_counter session_sheds;
+    struct log_counter buffer_moves;
 };
 
 /* ERROR_NO_MEMORY, ERROR_SYSTEM. The settings, events and scheduler must outlive the worker. */
@@ -132,7 +139,11 @@ size_t core_worker_session_count(const struct core_worker *worker);
 
 /* ------------------------------------------------------------------------------- for sessions and downlinks */
 
-/* Counts a new session of the process: ERROR_NONE, ERROR_SHUTDOWN or ERROR_LIMIT. Undone by _gone. */
+/* How worker->buffers is served. */
+extern const struct buffer_events core_buffer_events;
+
+/* Counts a new session of the process: ERROR_NONE, ERROR_SHUTDOWN, ERROR_LIMIT or ERROR_BUFFERS_FULL. Undone by _gone.
+ */
 enum error_code core_worker_session_admit(struct core_worker *worker);
 void core_worker_session_gone(struct core_worker *worker);
 

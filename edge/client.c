@@ -474,6 +474,21 @@ static void edge_client_stalled(struct edge_client *client)
     edge_client_close(client, TRANSPORT_CLOSE_RESET);
 }
 
+void edge_client_shed(struct edge_client *client)
+{
+    struct relay *relay = edge_client_relay(client);
+    uint64_t suppressed = 0;
+    char text[ADDRESS_TEXT_MAX];
+    relay->counters.sessions_shed++;
+    if (log_counter_allow(&relay->log_shed, relay->scheduler->now_us, &suppressed)) {
+        LOG(LOG_WARNING, "client-shed", LOG_TEXT("peer", edge_client_peer(client, text)),
+            LOG_TEXT("sni", client->origin->view.server_name),
+            LOG_INTEGER("held", trunk_stream_charged(&client->stream)), LOG_INTEGER("suppressed", suppressed));
+    }
+    edge_client_drop_stream(client, TRUNK_CODE_CONNECT_ERROR);
+    edge_client_close(client, TRANSPORT_CLOSE_RESET);
+}
+
 void edge_client_idle_over(struct edge_client *client)
 {
     struct relay *relay = edge_client_relay(client);

@@ -335,6 +335,9 @@ void edge_client_failed(struct edge_client *client, enum error_code error);
 /* The same, with an alert first: the failure is not TLS's own. */
 void edge_client_abort(struct edge_client *client, enum tls_alert alert, enum error_code error);
 
+/* Buffers are full, and this client's hold the most: ends it at once. */
+void edge_client_shed(struct edge_client *client);
+
 /* RELAYING: nothing was said for too long. */
 void edge_client_idle_over(struct edge_client *client);
 

@@ -358,8 +358,9 @@ static enum error_code import_session(struct edge_client *client, struct unpack 
     enum error_code error = ERROR_NONE;
     if (core != NO_CORE) {
         client->extra->core = core;
-        error = core < relay->pool.core_count ? trunk_stream_import(&client->stream, unpack, &relay->work_slab)
-                                              : ERROR_INVALID;
+        error = core < relay->pool.core_count
+                    ? trunk_stream_import(&client->stream, unpack, &relay->work_slab, &relay->buffers)
+                    : ERROR_INVALID;
     }
     if (error == ERROR_NONE) {
         error = tls_import(&client->tls, unpack, &relay->tls);

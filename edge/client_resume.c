@@ -13,6 +13,7 @@
 
 #define RESUMES_PER_BATCH 256U  /* a lost trunk may have had 15,000 sessions: the others get their turn between */
 #define GIVEN_UP_PER_TURN 1024U /* likewise */
+#define MOVE_LOOK_MS      100U  /* how much later than it may a client is moved to another core */
 
 static uint64_t resume_timeout_us(const struct relay *relay)
 {
@@ -86,7 +87,9 @@ static void resume_move_due(struct timer *timer)
     if (edge_resumes_waiting(relay)) {
         resumes->moves = true;
         relay_settle_later(relay);
-        scheduler_arm(relay->scheduler, &resumes->move, relay->settings->reopen_after_ms);
+        uint32_t after_ms = relay->settings->reopen_after_ms;
+        /* Others were suspended later: they must not wait for twice as long. */
+        scheduler_arm(relay->scheduler, &resumes->move, (after_ms < MOVE_LOOK_MS ? after_ms : MOVE_LOOK_MS) + 1U);
     }
 }
 
@@ -189,10 +192,12 @@ void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum
 void edge_client_stream_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note)
 {
     struct edge_client *client = container_of(stream, struct edge_client, stream);
-    struct edge_client_extra *extra = note->length > 0 ? edge_client_extra_get(client) : client->extra;
+    /* Without offsets nothing was left: it only says that the session may be opened again. */
+    bool left = note->length > 0 || note->sent != 0 || note->consumed != 0;
+    struct edge_client_extra *extra = left ? edge_client_extra_get(client) : client->extra;
     struct metadata_note *copy = NULL;
     (void)owner;
-    if (note->length > 0) {
+    if (left) {
         copy = extra != NULL ? memory_alloc(sizeof(*copy) + note->length) : NULL;
         if (copy == NULL) {
             edge_client_abort(client, TLS_ALERT_INTERNAL_ERROR,

@@ -276,6 +276,7 @@ static enum error_code edge_make_workers(struct edge *edge)
             .sessions_max = (settings->sessions_max + count - 1) / count,
             .handshakes_max = (settings->handshakes_max + count - 1) / count,
             .handshakes_per_second = (settings->handshakes_per_second + count - 1) / count,
+            .buffer_memory_bytes = settings->buffer_memory_bytes / count,
             .admission = edge->admission,
             .owner_loop = edge->loop,
             .stopped = edge_on_worker_stopped,
@@ -330,6 +331,9 @@ static enum error_code edge_listen(struct edge *edge, size_t listener, struct ad
         error = socket_listen(bound, !local && edge->worker_count > 1, &fd);
         if (error == ERROR_NONE && i == 0) {
             error = socket_local_address(fd, bound);
+        }
+        if (error == ERROR_NONE) {
+            socket_limit_unsent(fd, LIMIT_CLIENT_BACKLOG_BYTES);
         }
         if (error == ERROR_NONE && edge->take != NULL) {
             error = takeover_take_add_listener(edge->take, i, listener, fd);
@@ -630,6 +634,7 @@ static void edge_add_counters(struct relay_counters *sum, const struct relay_cou
     sum->sessions_stalled += worker->sessions_stalled;
     sum->sessions_suspended += worker->sessions_suspended;
     sum->sessions_resumed += worker->sessions_resumed;
+    sum->sessions_shed += worker->sessions_shed;
     sum->sessions_forced += worker->sessions_forced;
     sum->clients_taken_over += worker->clients_taken_over;
     sum->clients_handed_over += worker->clients_handed_over;
@@ -656,11 +661,12 @@ static int edge_finish(struct edge *edge)
         LOG_INTEGER("refused", sum.sessions_refused), LOG_INTEGER("truncated", sum.sessions_truncated),
         LOG_INTEGER("client_lost", sum.sessions_client_lost), LOG_INTEGER("trunk_lost", sum.sessions_trunk_lost),
         LOG_INTEGER("idle", sum.sessions_idle), LOG_INTEGER("stalled", sum.sessions_stalled),
-        LOG_INTEGER("suspended", sum.sessions_suspended), LOG_INTEGER("resumed", sum.sessions_resumed),
-        LOG_INTEGER("taken_over", sum.clients_taken_over), LOG_INTEGER("handed_over", sum.clients_handed_over),
-        LOG_INTEGER("forced", sum.sessions_forced), LOG_INTEGER("bytes_in", sum.bytes_from_clients),
-        LOG_INTEGER("bytes_out", sum.bytes_to_clients), LOG_INTEGER("sessions_left", left.sessions),
-        LOG_INTEGER("streams_left", left.streams), LOG_INTEGER("buffered_left", left.bytes));
+        LOG_INTEGER("shed", sum.sessions_shed), LOG_INTEGER("suspended", sum.sessions_suspended),
+        LOG_INTEGER("resumed", sum.sessions_resumed), LOG_INTEGER("taken_over", sum.clients_taken_over),
+        LOG_INTEGER("handed_over", sum.clients_handed_over), LOG_INTEGER("forced", sum.sessions_forced),
+        LOG_INTEGER("bytes_in", sum.bytes_from_clients), LOG_INTEGER("bytes_out", sum.bytes_to_clients),
+        LOG_INTEGER("sessions_left", left.sessions), LOG_INTEGER("streams_left", left.streams),
+        LOG_INTEGER("buffered_left", left.bytes));
     return sum.sessions_forced > 0 ? PROCESS_EXIT_FORCED : PROCESS_EXIT_OK;
 }
 

@@ -124,6 +124,9 @@ enum error_code relay_admit(struct relay *relay, size_t listener, const struct a
     if (relay->handshake_count >= relay->handshakes_max) {
         return relay_over_limit(relay, peer, "handshakes-max");
     }
+    if (buffer_budget_level(&relay->buffers) >= BUFFER_SHUT) {
+        return relay_over_limit(relay, peer, "buffer-memory");
+    }
     struct address_compact compact;
     address_pack(peer, &compact);
     const char *limit = admission_arrive(relay->admission, &compact, relay->scheduler->now_us);
@@ -214,6 +217,7 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
     list_init(&relay->due);
     chain_init(&relay->outbox.pending);
     metadata_pool_init(&relay->origins, settings->seed);
+    buffer_budget_init(&relay->buffers, settings->buffer_memory_bytes, scheduler, &relay_buffer_events, relay);
     tls_memory_init(&relay->tls);
     task_init(&relay->run_due, edge_client_run_due);
     task_init(&relay->settle, relay_settle);
@@ -265,6 +269,7 @@ void relay_dispose(struct relay *relay)
     edge_resumes_dispose(&relay->resumes);
     memory_wipe(relay->session_secret, sizeof(relay->session_secret));
     slab_dispose(&relay->work_slab);
+    buffer_budget_dispose(&relay->buffers);
     slab_dispose(&relay->client_slab);
     slab_dispose(&relay->extra_slab);
     slab_group_dispose(&relay->tls);

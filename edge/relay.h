@@ -21,6 +21,7 @@
 #include "edge/pool.h"
 #include "edge/settings.h"
 #include "mux/address.h"
+#include "mux/buffer_budget.h"
 #include "mux/clock.h"
 #include "mux/link.h"
 #include "mux/log.h"
@@ -60,6 +61,7 @@ struct relay_settings {
     uint32_t sessions_max;              /* this worker's share of the process's limits; at least 1 */
     uint32_t handshakes_max;
     uint32_t handshakes_per_second; /* 0: any number */
+    uint64_t buffer_memory_bytes;   /* this worker's share */
     struct admission *admission;    /* shared by the workers; must outlive the relay; NULL: nothing is limited */
     uint32_t worker;                /* its number, for the log */
     uint32_t edge_worker;           /* announced on each trunk; not 0 */
@@ -81,6 +83,7 @@ struct relay_counters {
     uint64_t sessions_trunk_lost;  /* the stream was reset or its trunk lost */
     uint64_t sessions_idle;        /* no byte either way for the idle timeout */
     uint64_t sessions_stalled;     /* the client took no byte for the stall timeout */
+    uint64_t sessions_shed;        /* buffers were full, and this one held the most */
     uint64_t sessions_forced;      /* reset because the drain timeout passed, or by a second signal */
     uint64_t sessions_suspended;   /* the trunk was lost: they waited for another one */
     uint64_t sessions_resumed;     /* and went on */
@@ -101,11 +104,12 @@ struct relay {
     struct tls_context *client_context;
     struct tls_context *trunk_context;
     struct scratch scratch;
-    struct outbox outbox;    /* of the client whose ciphertext is being gathered */
-    struct slab client_slab; /* every client: an idle one is in no list */
-    struct slab extra_slab;  /* of struct edge_client_extra */
-    struct slab_group tls;   /* what TLS keeps of each client */
-    struct slab work_slab;   /* what streams keep while they are not idle */
+    struct outbox outbox;         /* of the client whose ciphertext is being gathered */
+    struct buffer_budget buffers; /* what streams hold and may hold */
+    struct slab client_slab;      /* every client: an idle one is in no list */
+    struct slab extra_slab;       /* of struct edge_client_extra */
+    struct slab_group tls;        /* what TLS keeps of each client */
+    struct slab work_slab;        /* what streams keep while they are not idle */
     uint64_t sessions_numbered;
     uint8_t session_secret[TLS_SESSION_SECRET_BYTES];
     struct edge_resumes resumes;
@@ -135,6 +139,8 @@ struct relay {
     struct log_counter log_refused;
     struct log_counter log_failed;  /* established clients that broke TLS */
     struct log_counter log_timeout; /* sessions that were idle or stalled */
+    struct log_counter log_buffers; /* how full buffers are */
+    struct log_counter log_shed;    /* clients that were ended for it */
     struct log_counter log_trunk;   /* trunks that fail or are refused */
 };
 
@@ -171,6 +177,9 @@ void relay_dispose(struct relay *relay);
 
 /* "running", "draining", ... Static. */
 const char *relay_state_name(enum relay_state state);
+
+/* How relay->buffers is served. */
+extern const struct buffer_events relay_buffer_events;
 
 /* For client and pool: something ended or became available; looks after those who wait at the end of the batch. */
 void relay_settle_later(struct relay *relay);

@@ -401,12 +401,22 @@ static const struct option edge_options[] = {
      .help = "a trunk that has carried so many clients is replaced", .offset = FIELD(settings.trunk_opens_max),
      .minimum = 1, .maximum = LIMIT_TRUNK_OPENS, .preset = LIMIT_TRUNK_OPENS},
     {.name = "stream-window", .kind = OPTION_SIZE, .value_name = "SIZE",
-     .help = "bytes in flight from the core to one client", .offset = FIELD(settings.stream_window_bytes),
+     .help = "bytes in flight from the core to one client, at the start",
+     .offset = FIELD(settings.stream_window_bytes),
      .minimum = 1024, .maximum = 1U << 30, .preset = LIMIT_STREAM_WINDOW_BYTES},
+    {.name = "stream-window-max", .kind = OPTION_SIZE, .value_name = "SIZE",
+     .help = "the same at most, when the path is long and fast",
+     .offset = FIELD(settings.stream_window_max_bytes),
+     .minimum = 1024, .maximum = 1U << 30, .preset = LIMIT_STREAM_WINDOW_MAX_BYTES},
     {.name = "trunk-window", .kind = OPTION_SIZE, .value_name = "SIZE",
-     .help = "bytes in flight on a whole trunk; must exceed --stream-window",
+     .help = "bytes in flight on a whole trunk; must exceed --stream-window-max",
      .offset = FIELD(settings.trunk_window_bytes),
      .minimum = 65536, .maximum = WINDOW_MAX, .preset = LIMIT_TRUNK_WINDOW_BYTES},
+    {.name = "buffer-memory", .kind = OPTION_SIZE, .value_name = "SIZE",
+     .help = "what clients of the process hold in buffers; as it fills, windows shrink, then no new ones are taken, "
+             "then stalled ones are reset",
+     .offset = FIELD(settings.buffer_memory_bytes),
+     .minimum = LIMIT_BUFFER_MEMORY_MIN_BYTES, .maximum = WINDOW_MAX, .preset = LIMIT_BUFFER_MEMORY_BYTES},
     {.name = "handshake-timeout", .kind = OPTION_DURATION, .value_name = "DURATION",
      .help = "from accept to the end of a client's TLS handshake", .offset = FIELD(settings.handshake_timeout_ms),
      .minimum = 1, .maximum = DURATION_MAX_MS, .preset = TIMEOUT_HANDSHAKE_MS},
@@ -577,9 +587,14 @@ static enum settings_verdict edge_check(struct options *options, const struct ed
         return options_wrong(options, options_given(options, "reconnect-min") ? "reconnect-min" : "reconnect-max",
                              "reconnect-min must not be longer than reconnect-max");
     }
-    if (settings->trunk_window_bytes <= settings->stream_window_bytes) {
-        return options_wrong(options, options_given(options, "stream-window") ? "stream-window" : "trunk-window",
-                             "trunk-window must be larger than stream-window, or one client stops them all");
+    if (settings->stream_window_max_bytes < settings->stream_window_bytes) {
+        return options_wrong(options,
+                             options_given(options, "stream-window-max") ? "stream-window-max" : "stream-window",
+                             "stream-window-max must not be smaller than stream-window");
+    }
+    if (settings->trunk_window_bytes <= settings->stream_window_max_bytes) {
+        return options_wrong(options, options_given(options, "trunk-window") ? "trunk-window" : "stream-window-max",
+                             "trunk-window must be larger than stream-window-max, or one client stops them all");
     }
     return edge_check_routes(options, draft);
 }

@@ -76,7 +76,9 @@ struct edge_settings {
     uint32_t sessions_per_trunk;
     uint32_t trunk_opens_max;
     uint32_t stream_window_bytes;
+    uint32_t stream_window_max_bytes;
     uint32_t trunk_window_bytes;
+    uint32_t buffer_memory_bytes; /* of the process */
 
     uint32_t handshake_timeout_ms;
     uint32_t open_timeout_ms;

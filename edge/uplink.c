@@ -98,7 +98,7 @@ static void uplink_log_down(struct uplink *uplink, enum error_code error, bool w
     /* In TLS 1.3 a client's certificate is judged when its side of the handshake is over already (RFC 8446
      * section 4.6), and the alert can be lost behind the reset of the connection. */
     bool ended_early = !was_up && uplink->greeted && error != ERROR_TIMEOUT;
-    bool refused = ended_early || error == ERROR_TLS_CERTIFICATE || error == ERROR_TLS_ALERT;
+    bool refused = ended_early || (!was_up && (error == ERROR_TLS_CERTIFICATE || error == ERROR_TLS_ALERT));
     LOG(LOG_WARNING, refused ? "trunk-refused" : "trunk-down", LOG_TEXT("peer", uplink_core_address(uplink)),
         LOG_INTEGER("worker", uplink->pool->relay->worker), LOG_INTEGER("trunk", uplink->number), LOG_ERROR_CODE(error),
         LOG_TEXT("text",
@@ -203,9 +203,11 @@ static enum error_code uplink_link_established(struct link *link, const struct t
     settings.sessions_max = edge->sessions_per_trunk;
     settings.opens_max = edge->trunk_opens_max;
     settings.stream_window_bytes = edge->stream_window_bytes;
+    settings.stream_window_max_bytes = edge->stream_window_max_bytes;
     settings.trunk_window_bytes = edge->trunk_window_bytes;
     settings.resume = edge->resume_timeout_ms > 0;
     settings.work_slab = &uplink->pool->relay->work_slab;
+    settings.buffers = &uplink->pool->relay->buffers;
     settings.ping_interval_ms = edge->ping_interval_ms;
     settings.ping_timeout_ms = edge->ping_timeout_ms;
     return link_open_trunk(link, &settings, &trunk_events, uplink);

@@ -298,6 +298,7 @@ static enum error_code edge_worker_make_relay(struct edge_worker *worker)
         .sessions_max = worker->settings.sessions_max,
         .handshakes_max = worker->settings.handshakes_max,
         .handshakes_per_second = worker->settings.handshakes_per_second,
+        .buffer_memory_bytes = worker->settings.buffer_memory_bytes,
         .admission = worker->settings.admission,
         .worker = worker->settings.index,
         .edge_worker = edge_worker_identity(&worker->settings),

@@ -27,6 +27,7 @@ struct edge_worker_settings {
     uint32_t sessions_max;
     uint32_t handshakes_max;
     uint32_t handshakes_per_second; /* 0: any number */
+    uint64_t buffer_memory_bytes;   /* this worker's share */
     struct admission *admission;    /* of the process; outlives the worker */
     struct loop *owner_loop;        /* where `stopped` runs */
     void (*stopped)(void *owner, struct edge_worker *worker);

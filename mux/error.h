@@ -21,6 +21,7 @@ enum error_scope {
     X(NO_MEMORY,         "no-memory",         "out of memory",                                       SESSION)        \
     X(INVALID,           "invalid",           "an argument is out of its bounds",                    CALL)           \
     X(LIMIT,             "limit",             "a configured limit is reached",                       SESSION)        \
+    X(BUFFERS_FULL,      "buffers-full",      "buffers hold as much as they may",                    SESSION)        \
     X(STATE,             "state",             "not allowed in this state",                           CALL)           \
     X(PEER_CLOSED,       "peer-closed",       "the peer closed the connection",                      SESSION)        \
     X(PEER_RESET,        "peer-reset",        "the peer reset the connection",                       SESSION)        \

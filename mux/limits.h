@@ -3,15 +3,21 @@
 #define MUX_LIMITS_H
 
 /* Trunk (HTTP/2), both ends. */
-#define LIMIT_SESSIONS_PER_TRUNK     131072U /* streams; SETTINGS_MAX_CONCURRENT_STREAMS of the core */
-#define LIMIT_STREAM_WINDOW_BYTES    65536U  /* per session and direction; SETTINGS_INITIAL_WINDOW_SIZE */
-#define LIMIT_STREAM_SUSPENDED_BYTES 65536U  /* sent or to be sent, while a session waits for another trunk */
+#define LIMIT_SESSIONS_PER_TRUNK      131072U /* streams; SETTINGS_MAX_CONCURRENT_STREAMS of the core */
+#define LIMIT_STREAM_WINDOW_BYTES     16384U /* per session and direction, at the start; SETTINGS_INITIAL_WINDOW_SIZE */
+#define LIMIT_STREAM_WINDOW_MAX_BYTES 8388608U /* as large as one may grow */
+#define LIMIT_STREAM_SUSPENDED_BYTES  65536U   /* to be sent, while a session waits for another trunk */
 #define LIMIT_TRUNK_WINDOW_BYTES                                                                                       \
-    16777216U                                     /* whole connection; much larger than a stream's, or one stalled     \
-                                                     session would stop them all */
+    16777216U /* whole connection, at most; more than a stream's, or one stalled session would stop them all */
+#define LIMIT_TRUNK_WINDOW_START_BYTES 1048576U   /* the same at the start */
 #define LIMIT_HEADER_BYTES             16384U     /* of one request, as RFC 9113 section 10.5.1 counts */
 #define LIMIT_TRUNK_BACKLOG_BYTES      131072U    /* written but unsent, in the kernel */
 #define LIMIT_TRUNK_QUANTUM_BYTES      16384U     /* one stream's turn */
+#define LIMIT_STREAM_BACKLOG_BYTES     65536U     /* queued for one stream: four turns */
+#define LIMIT_TRUNK_QUEUE_BYTES        4194304U   /* queued for all streams of a trunk, before each is held to */
+#define LIMIT_STREAM_SHARE_BYTES       4096U      /* this */
+#define LIMIT_BUFFER_MEMORY_BYTES      268435456U /* of one process: what sessions hold in buffers */
+#define LIMIT_BUFFER_MEMORY_MIN_BYTES  1048576U
 #define LIMIT_TRUNK_OPENS              536870912U /* streams opened before a trunk is replaced: half of 2^30 */
 #define LIMIT_STREAM_RESETS_PER_SECOND 1000000U   /* nghttp2's limiter, on authenticated trunks */
 #define LIMIT_TRUNK_OWED_BYTES         131072U    /* consumed before the peer hears of it at once */
@@ -23,6 +29,8 @@
 #define TIMEOUT_TRUNK_USER_MS          30000U /* TCP_USER_TIMEOUT */
 
 /* Edge. */
+#define LIMIT_CLIENT_BACKLOG_BYTES 65536U /* written to a client but unsent, in the kernel */
+
 #define LIMIT_TRUNKS_PER_WORKER  64U
 #define LIMIT_WORKERS            256U
 #define LIMIT_EDGE_SESSIONS      1000000U  /* clients of one process */

@@ -208,6 +208,11 @@ void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms
     (void)setsockopt(socket->source.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof(unsent_max_bytes));
 }
 
+void socket_limit_unsent(int fd, unsigned unsent_max_bytes)
+{
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max_bytes, sizeof(unsent_max_bytes));
+}
+
 void socket_keep_alive(int fd, unsigned idle_ms)
 {
     const int on = 1;

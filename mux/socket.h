@@ -94,6 +94,10 @@ enum error_code socket_connected(struct socket_transport *socket);
  * waits in the kernel before it is sent. No effect on Unix sockets. */
 void socket_tune_trunk(struct socket_transport *socket, unsigned user_timeout_ms, unsigned unsent_max_bytes);
 
+/* Connections that are accepted on it let no more than so many bytes wait in the kernel to be sent, whatever the peer's
+ * window: what a client that does not read holds. No effect on Unix sockets. */
+void socket_limit_unsent(int fd, unsigned unsent_max_bytes);
+
 /* For peers that may vanish without a word: TCP keep-alive, the first probe after `idle_ms` of silence (rounded up to
  * seconds), then four more, each a quarter of that later; then the connection fails. 0: none. On a listening socket it
  * holds for all that it accepts. No effect on Unix sockets. */

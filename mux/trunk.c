@@ -33,6 +33,9 @@ void trunk_settings_init(struct trunk_settings *settings, enum trunk_role role)
         .sessions_max = LIMIT_SESSIONS_PER_TRUNK,
         .opens_max = LIMIT_TRUNK_OPENS,
         .stream_window_bytes = LIMIT_STREAM_WINDOW_BYTES,
+        .stream_window_max_bytes = LIMIT_STREAM_WINDOW_MAX_BYTES,
+        .stream_backlog_bytes = LIMIT_STREAM_BACKLOG_BYTES,
+        .trunk_backlog_bytes = LIMIT_TRUNK_QUEUE_BYTES,
         .trunk_window_bytes = LIMIT_TRUNK_WINDOW_BYTES,
         .header_bytes_max = LIMIT_HEADER_BYTES,
         .ping_interval_ms = TIMEOUT_PING_INTERVAL_MS,
@@ -108,8 +111,7 @@ static enum error_code trunk_submit_settings(struct trunk *trunk)
     }
     int failure = nghttp2_submit_settings(trunk->h2, NGHTTP2_FLAG_NONE, entries, count);
     if (failure == 0) {
-        failure = nghttp2_session_set_local_window_size(trunk->h2, NGHTTP2_FLAG_NONE, 0,
-                                                        (int32_t)settings->trunk_window_bytes);
+        failure = trunk_window_start(trunk);
     }
     return trunk_error_from_nghttp2(failure);
 }
@@ -118,6 +120,7 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
                           struct trunk_carrier *carrier, const struct trunk_events *events, void *owner)
 {
     struct trunk *trunk = memory_zalloc(sizeof(*trunk));
+    assert((!settings->resume || settings->work_slab != NULL) && "what outlives the trunk cannot be in its own slab");
     if (trunk == NULL) {
         return ERROR_NO_MEMORY;
     }
@@ -139,6 +142,11 @@ enum error_code trunk_new(struct trunk **result, const struct trunk_settings *se
     timer_init(&trunk->acknowledge, trunk_ack_due);
     trunk_work_slab_init(&trunk->own_works);
     trunk->work_slab = settings->work_slab != NULL ? settings->work_slab : &trunk->own_works;
+    list_init(&trunk->windows);
+    list_init(&trunk->roomy);
+    task_init(&trunk->tell_room, trunk_tell_room);
+    timer_init(&trunk->sweep, trunk_windows_sweep);
+    slab_init(&trunk->window_slab, "trunk-window", sizeof(struct trunk_window));
     slab_group_init(&trunk->h2_memory, "nghttp2-stream", TRUNK_H2_STREAM_LEAST_BYTES);
     task_init(&trunk->deliver_held, trunk_deliver_held);
     trunk_budget_init(&trunk->budget, settings->sessions_max, scheduler->now_us);
@@ -189,7 +197,9 @@ void trunk_free(struct trunk **pointer)
     trunk_lose_streams(trunk, &trunk->unacknowledged);
     scheduler_disarm(trunk->scheduler, &trunk->ping);
     scheduler_disarm(trunk->scheduler, &trunk->acknowledge);
+    scheduler_disarm(trunk->scheduler, &trunk->sweep);
     scheduler_cancel(trunk->scheduler, &trunk->deliver_held);
+    scheduler_cancel(trunk->scheduler, &trunk->tell_room);
     if (trunk->h2 != NULL) {
         nghttp2_session_del(trunk->h2);
     }
@@ -198,6 +208,7 @@ void trunk_free(struct trunk **pointer)
     chain_clear(&trunk->notes);
     chain_clear(&trunk->note_input);
     slab_dispose(&trunk->own_works);
+    slab_dispose(&trunk->window_slab);
     slab_group_dispose(&trunk->h2_memory);
     memory_free(trunk);
 }
@@ -233,6 +244,13 @@ enum error_code trunk_goaway(struct trunk *trunk, enum trunk_code code)
 size_t trunk_stream_count(const struct trunk *trunk)
 {
     return trunk->stream_count;
+}
+
+uint64_t trunk_round_trip_us(const struct trunk *trunk)
+{
+    uint64_t now_us = trunk->rtt_least_us[0];
+    uint64_t before_us = trunk->rtt_least_us[1];
+    return before_us == 0 || (now_us != 0 && now_us < before_us) ? now_us : before_us;
 }
 
 uint64_t trunk_rtt_us(const struct trunk *trunk)
@@ -273,6 +291,7 @@ void trunk_stream_link(struct trunk *trunk, struct trunk_stream *stream, int32_t
     stream->id = id;
     list_append(&trunk->streams, &stream->all);
     trunk->stream_count++;
+    trunk->queued_bytes += trunk_stream_queued(stream);
 }
 
 void trunk_stream_attach(struct trunk *trunk, struct trunk_stream *stream, int32_t id)
@@ -293,6 +312,7 @@ void trunk_stream_unlink(struct trunk_stream *stream)
     }
     list_remove(&stream->all);
     trunk->stream_count--;
+    trunk->queued_bytes -= trunk_stream_queued(stream);
     stream->trunk = NULL;
     stream->id = 0;
 }
@@ -300,6 +320,7 @@ void trunk_stream_unlink(struct trunk_stream *stream)
 /* What is queued or held is dropped. */
 void trunk_stream_detach(struct trunk_stream *stream)
 {
+    trunk_window_drop(stream);
     trunk_work_drop(stream);
     trunk_stream_unlink(stream);
     stream->flags &= TRUNK_STREAM_INTERNAL;
@@ -451,9 +472,9 @@ void trunk_internal_age(struct trunk *trunk)
 /* A queue with a copy of the text, that belongs to no stream yet; NULL when memory is out. */
 static struct trunk_work *trunk_body_new(struct trunk *trunk, const char *text)
 {
-    struct trunk_work *work = trunk_work_new(trunk->work_slab, NULL);
-    if (work != NULL && chain_append(&work->queue, text, strlen(text)) != ERROR_NONE) {
-        trunk_work_free(work);
+    struct trunk_work *work = trunk_work_new(trunk->work_slab, trunk->settings.buffers, NULL);
+    if (work != NULL && trunk_work_append(trunk, work, (const uint8_t *)text, strlen(text)) != ERROR_NONE) {
+        trunk_work_free(trunk, work);
         return NULL;
     }
     return work;
@@ -471,7 +492,7 @@ void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text
     }
     if (stream == NULL) {
         if (body != NULL) {
-            trunk_work_free(body);
+            trunk_work_free(trunk, body);
         }
         /* Not REFUSED_STREAM: the opener would send the request again, though the owner has heard of it. */
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_INTERNAL_ERROR);
@@ -485,6 +506,7 @@ void trunk_respond(struct trunk *trunk, int32_t id, int status, const char *text
 /* Of a stream that has no trunk. */
 static void trunk_stream_give_up(struct trunk_stream *stream)
 {
+    trunk_window_drop(stream);
     trunk_work_drop(stream);
     stream->flags = 0;
 }
@@ -510,11 +532,21 @@ size_t trunk_stream_room(const struct trunk_stream *stream)
     if (!trunk_stream_attached(stream) || stream->output != STREAM_OPEN) {
         return 0;
     }
-    int64_t window = trunk_stream_interrupted(stream)
-                         ? (int64_t)LIMIT_STREAM_SUSPENDED_BYTES - (int64_t)trunk_stream_retained(stream)
-                         : trunk_stream_window(stream);
-    int64_t room = window - (int64_t)trunk_stream_queued(stream);
-    return room > 0 ? (size_t)room : 0;
+    if (trunk_stream_interrupted(stream)) {
+        size_t held = trunk_stream_retained(stream) + trunk_stream_queued(stream);
+        return held < LIMIT_STREAM_SUSPENDED_BYTES ? LIMIT_STREAM_SUSPENDED_BYTES - held : 0;
+    }
+    const struct trunk *trunk = stream->trunk;
+    int64_t window = trunk_stream_window(stream);
+    size_t queued = trunk_stream_queued(stream);
+    size_t most = trunk->settings.stream_backlog_bytes;
+    if (trunk->queued_bytes >= trunk->settings.trunk_backlog_bytes && most > LIMIT_STREAM_SHARE_BYTES) {
+        most = LIMIT_STREAM_SHARE_BYTES; /* everybody gets a turn, and nobody much */
+    }
+    if (window > 0 && (size_t)window < most) {
+        most = (size_t)window;
+    }
+    return window > 0 && most > queued ? most - queued : 0;
 }
 
 void trunk_stream_want_room(struct trunk_stream *stream)
@@ -533,7 +565,7 @@ enum error_code trunk_stream_write(struct trunk_stream *stream, const uint8_t *b
         return ERROR_NONE;
     }
     struct trunk_work *work = trunk_work_get(stream);
-    enum error_code error = work != NULL ? chain_append(&work->queue, bytes, length) : ERROR_NO_MEMORY;
+    enum error_code error = work != NULL ? trunk_work_append(stream->trunk, work, bytes, length) : ERROR_NO_MEMORY;
     if (error == ERROR_NONE) {
         trunk_stream_make_ready(stream);
     } else {
@@ -556,39 +588,6 @@ enum error_code trunk_stream_end(struct trunk_stream *stream)
     return ERROR_NONE;
 }
 
-/* The stream's window, for bytes that came on this trunk. */
-static void trunk_stream_open_window(struct trunk_stream *stream, size_t length)
-{
-    struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed || length == 0 || stream->input != STREAM_OPEN) {
-        return;
-    }
-    /* Not nghttp2_submit_window_update, which forgets what nghttp2 has consumed by itself: the padding. It sends the
-     * update once half a window is consumed. */
-    int failure = nghttp2_session_consume_stream(trunk->h2, stream->id, length);
-    if (failure == 0) {
-        trunk_want_send(trunk);
-    } else {
-        /* Without the update the stream would stand still for ever. */
-        trunk_fail(trunk, trunk_error_from_nghttp2(failure));
-    }
-}
-
-void trunk_stream_consume(struct trunk_stream *stream, size_t length)
-{
-    struct trunk_work *work = stream->work;
-    if (work == NULL || length == 0) {
-        return; /* detached */
-    }
-    assert(length <= work->unconsumed && "more was consumed than was received");
-    size_t stale = length < work->stale ? length : work->stale;
-    work->unconsumed -= (uint32_t)length;
-    work->stale -= (uint32_t)stale;
-    trunk_stream_open_window(stream, length - stale);
-    trunk_ack_later(stream, length);
-    trunk_work_settle(stream);
-}
-
 void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
@@ -598,11 +597,12 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
     }
     int32_t id = stream->id;
     bool over = (stream->flags & TRUNK_STREAM_OVER) != 0;
+    uint32_t under_way = trunk_stream_receive_window(stream);
     trunk_stream_detach(stream);
     if (trunk->failed || over) {
         return;
     }
-    trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
+    trunk->ignored_bytes_expected += under_way;
     int failure = nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
     if (failure != 0) {
         trunk_fail(trunk, trunk_error_from_nghttp2(failure));
@@ -613,23 +613,26 @@ void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code)
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
 {
     struct trunk *trunk = stream->trunk;
-    if (trunk == NULL || trunk->failed || trunk_stream_queued(stream) == 0) {
+    if (trunk == NULL || trunk->failed || trunk_stream_interrupted(stream) || trunk_stream_queued(stream) == 0) {
+        /* While it resumes nobody knows which bytes the peer lacks: what is queued must not come without them. */
         trunk_stream_reset(stream, code);
         return;
     }
     int32_t id = stream->id;
     struct trunk_work *work = stream->work;
+    trunk_window_drop(stream);
     /* The rest goes with this trunk, or is lost with it. */
-    chain_consume(&work->queue, trunk_work_retained(stream));
+    trunk_work_discard(work, trunk_work_retained(stream));
     work->next = (struct chain_cursor){NULL, 0};
-    work->retained = work->unconsumed = work->stale = 0;
+    work->retained = 0;
     list_remove(&work->ready);
     list_remove(&work->owed);
+    list_remove(&work->roomy);
     stream->work = NULL;
     trunk_stream_detach(stream);
     struct trunk_stream *rest = trunk_internal_new(trunk, id, work);
     if (rest == NULL) {
-        trunk_work_free(work);
+        trunk_work_free(trunk, work);
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, (uint32_t)code);
         trunk_want_send(trunk);
         return;

@@ -9,9 +9,10 @@
  * it was once the opener has asked for it on another trunk with trunk_stream_resume.
  *
  * Flow control: bytes from the peer are passed to `data` at once, and the peer may send more on that stream only as
- * trunk_stream_consume tells that they were taken. The window of the whole trunk is opened on receipt, so that a
- * stalled stream never holds up the others. Towards the peer, a stream's queue holds at most what its window allows
- * (trunk_stream_room), and queues take turns of LIMIT_TRUNK_QUANTUM_BYTES.
+ * trunk_stream_consume tells that they were taken. A stream's window grows and shrinks with what the consumer takes in
+ * a round trip, out of a budget that trunks share (mux/window.h, mux/buffer_budget.h). The window of the whole trunk is
+ * opened on receipt, so that a stalled stream never holds up the others. Towards the peer, a stream's queue holds at
+ * most what its window and the backlog allow (trunk_stream_room), and queues take turns of LIMIT_TRUNK_QUANTUM_BYTES.
  */
 #ifndef MUX_TRUNK_H
 #define MUX_TRUNK_H
@@ -20,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mux/buffer_budget.h"
 #include "mux/chain.h"
 #include "mux/error.h"
 #include "mux/list.h"
@@ -74,7 +76,9 @@ struct trunk_stream {
     uint32_t sent;           /* 40: bytes in DATA frames so far, and one for END_STREAM; modulo 2^32 */
     uint8_t input;           /* 44: enum stream_state */
     uint8_t output;          /* 45 */
-    uint8_t wants_room;      /* 46: `writable` is owed */
+    uint8_t wants_room : 1;  /* 46: `writable` is owed */
+    uint8_t grown : 1;       /*     its receive window may be larger than at the start */
+    uint8_t stalled : 1;     /*     has taken and sent nothing since trunk_stream_mark */
     uint8_t flags;           /* 47 */
 };
 
@@ -152,11 +156,15 @@ struct trunk_events {
 
 struct trunk_settings {
     enum trunk_role role;
-    uint32_t edge_worker;  /* opener: sent as TRUNK_SETTING_EDGE_WORKER; 0: not sent */
-    uint32_t sessions_max; /* streams at a time: announced by an acceptor, obeyed by an opener */
-    uint32_t opens_max;    /* opener: streams before it calls itself exhausted */
-    uint32_t stream_window_bytes;
+    uint32_t edge_worker;             /* opener: sent as TRUNK_SETTING_EDGE_WORKER; 0: not sent */
+    uint32_t sessions_max;            /* streams at a time: announced by an acceptor, obeyed by an opener */
+    uint32_t opens_max;               /* opener: streams before it calls itself exhausted */
+    uint32_t stream_window_bytes;     /* at the start, and of streams that rest */
+    uint32_t stream_window_max_bytes; /* as large as one may grow */
     uint32_t trunk_window_bytes;
+    uint32_t stream_backlog_bytes; /* that may wait to be sent for one stream, */
+    uint32_t trunk_backlog_bytes;  /* and for all of a trunk, before each is held to a small share */
+    struct buffer_budget *buffers; /* what buffers hold is charged to it; NULL: to nobody. Outlives the trunk */
     uint32_t header_bytes_max;
     uint32_t ping_interval_ms;
     uint32_t ping_timeout_ms;
@@ -221,7 +229,7 @@ enum error_code trunk_stream_accept(struct trunk_stream *stream);
 /* Acceptor: answers the request with a status of 400 or more and a short text (not empty). The stream is detached. */
 void trunk_stream_refuse(struct trunk_stream *stream, int status, const char *text);
 
-/* How many bytes trunk_stream_write may be given: what the peer's window allows less what is queued. */
+/* How many bytes trunk_stream_write may be given: what the peer's window and the backlog allow, less what is queued. */
 size_t trunk_stream_room(const struct trunk_stream *stream);
 
 /* Asks for one `writable` event, as soon as there is room. */
@@ -241,21 +249,38 @@ enum error_code trunk_stream_end(struct trunk_stream *stream);
 /* The consumer took `length` of the bytes that `data` brought: the peer may send as many more. */
 void trunk_stream_consume(struct trunk_stream *stream, size_t length);
 
+/* What the budget is charged for the stream: bytes that were not consumed or not sent, and what its window has grown
+ * by. */
+uint64_t trunk_stream_charged(const struct trunk_stream *stream);
+
+/* Bytes given to `data` and not yet consumed. */
+size_t trunk_stream_unconsumed(const struct trunk_stream *stream);
+
+/* From now on it is to be seen whether the stream takes or sends bytes: it is marked until it does. */
+void trunk_stream_mark(struct trunk_stream *stream);
+bool trunk_stream_marked(const struct trunk_stream *stream);
+
+/* Bytes that the peer may have under way, or that wait to be consumed, at most; 0 when detached. */
+uint32_t trunk_stream_receive_window(const struct trunk_stream *stream);
+
 /* Ends both directions at once (RST_STREAM) and detaches: no event of this stream follows, what is queued is dropped.
  * A suspended stream is given up. No effect on a detached one. */
 void trunk_stream_reset(struct trunk_stream *stream, enum trunk_code code);
 
 /* As trunk_stream_reset, but what is queued is sent first: for an end that is not clean, behind bytes that are good.
- * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped. */
+ * The trunk takes the queue over; if the peer does not take it within one to two PING intervals, it is dropped; so it
+ * is when the stream is suspended or resuming. */
 void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
 
 /* For another process that goes on with the stream, as with one whose trunk is lost. Exportable is what can be resumed.
  * An export changes nothing, and secrets are not in it, only bytes. The import makes a suspended stream, for
  * trunk_stream_resume, or, when it was not answered yet, to be reset and opened again: ERROR_INVALID, ERROR_NO_MEMORY;
- * nothing is to be freed then. `work_slab` as in trunk_settings. */
+ * nothing is to be freed then. `work_slab` and `buffers` as in
+ * trunk_settings. */
 bool trunk_stream_exportable(const struct trunk_stream *stream);
 void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack);
-enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab);
+enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab,
+                                    struct buffer_budget *buffers);
 
 /* As trunk_stream_reset, but the peer is told nothing: somebody else goes on with the stream. */
 void trunk_stream_forget(struct trunk_stream *stream);
@@ -279,9 +304,6 @@ static inline bool trunk_stream_interrupted(const struct trunk_stream *stream)
 {
     return (stream->flags & (TRUNK_STREAM_SUSPENDED | TRUNK_STREAM_RESUMING)) != 0;
 }
-
-/* Bytes given to `data` and not yet consumed. */
-size_t trunk_stream_unconsumed(const struct trunk_stream *stream);
 
 /* Bytes that were sent and that the peer has not acknowledged; 0 for a stream that cannot be resumed. */
 size_t trunk_stream_retained(const struct trunk_stream *stream);

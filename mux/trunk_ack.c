@@ -140,15 +140,19 @@ bool trunk_ack_last(struct trunk_stream *stream)
 
 void trunk_ack_age(struct trunk *trunk)
 {
-    list_for_each(&trunk->unacknowledged, node) {
+    struct list_node *node;
+    /* The oldest are first. An event may reset any of them, so the walk begins anew after each. */
+    while ((node = list_first(&trunk->unacknowledged)) != NULL) {
         struct trunk_stream *stream = container_of(node, struct trunk_stream, all);
         if (!(stream->flags & TRUNK_STREAM_AGED)) {
-            stream->flags |= TRUNK_STREAM_AGED;
-            continue;
+            break;
         }
         /* It came in order on a trunk that lives: the peer has it, and does not say so. */
         trunk_stream_detach(stream);
         trunk->events->closed(trunk->owner, stream, ERROR_NONE, 0);
+    }
+    list_for_each(&trunk->unacknowledged, young) {
+        container_of(young, struct trunk_stream, all)->flags |= TRUNK_STREAM_AGED;
     }
 }
 
@@ -192,18 +196,21 @@ size_t trunk_ack_write(struct trunk *trunk, uint8_t *into, size_t capacity)
 
 /* ------------------------------------------------------------------------------------------------ receiving */
 
-static struct trunk_stream *trunk_stream_of_ack(struct trunk *trunk, int32_t id)
+/* `walked` streams were looked at in vain. */
+static struct trunk_stream *trunk_stream_of_ack(struct trunk *trunk, int32_t id, uint64_t *walked)
 {
     struct trunk_stream *stream = trunk_stream_of(trunk, id);
+    *walked = 0;
     if (stream != NULL) {
         return stream;
     }
-    /* Few: each of them is here for one round trip. */
+    /* Each of them is here for one round trip, and they are acknowledged in about their order. */
     list_for_each(&trunk->unacknowledged, node) {
         stream = container_of(node, struct trunk_stream, all);
         if (stream->id == id) {
             return stream;
         }
+        ++*walked;
     }
     return NULL;
 }
@@ -214,7 +221,7 @@ static void trunk_stream_release(struct trunk_stream *stream, uint32_t more)
     struct trunk *trunk = stream->trunk;
     struct trunk_work *work = stream->work;
     size_t bytes = trunk_work_retained(stream);
-    chain_consume(&work->queue, more < bytes ? more : bytes);
+    trunk_work_discard(work, more < bytes ? more : bytes);
     work->retained -= more;
     work->overhang = 0;
     if (work->retained == 0) {
@@ -243,13 +250,9 @@ static bool trunk_stream_acknowledge(struct trunk_stream *stream, uint32_t offse
     uint32_t less = 0U - more;
     bool news = true;
     if (more > 0 && more <= work->retained) {
-        bool had_overhang = work->overhang > 0;
         bool over = (stream->flags & TRUNK_STREAM_OVER) != 0;
         trunk_stream_release(stream, more);
-        if (over || !had_overhang) {
-            if (!over) {
-                trunk_work_settle(stream);
-            }
+        if (over) {
             return true;
         }
     } else if (less < work->overhang) {
@@ -258,8 +261,8 @@ static bool trunk_stream_acknowledge(struct trunk_stream *stream, uint32_t offse
         news = false;
     }
     if (news) {
-        trunk_stream_window_opened(stream);
         trunk_work_settle(stream);
+        trunk_stream_window_opened(stream); /* the last: the owner may end and free it */
     }
     return news;
 }
@@ -280,11 +283,12 @@ int trunk_ack_take(struct trunk *trunk, const uint8_t *bytes, size_t length)
         }
         trunk->ack_part_length = 0;
         int32_t id = (int32_t)(read_big_endian(trunk->ack_part) & INT32_MAX);
-        struct trunk_stream *stream = trunk->resumes ? trunk_stream_of_ack(trunk, id) : NULL;
+        uint64_t walked = 0;
+        struct trunk_stream *stream = trunk->resumes ? trunk_stream_of_ack(trunk, id, &walked) : NULL;
         if (stream != NULL && (stream->flags & TRUNK_STREAM_RESUMABLE) &&
             trunk_stream_acknowledge(stream, read_big_endian(trunk->ack_part + 4))) {
             trunk_budget_earn(&trunk->budget, TRUNK_COST_FRAME);
-        } else if (trunk_charge(trunk, TRUNK_COST_FRAME) != 0) {
+        } else if (trunk_charge(trunk, TRUNK_COST_FRAME + walked / TRUNK_COST_WALK_STREAMS) != 0) {
             return NGHTTP2_ERR_CALLBACK_FAILURE;
         }
     }

@@ -33,7 +33,7 @@ void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack)
     pack_u32(pack, stream->sent);
     pack_u8(pack, stream->input);
     pack_u8(pack, stream->output);
-    pack_u8(pack, stream->wants_room);
+    pack_u8(pack, stream->wants_room || (work != NULL && list_node_linked(&work->roomy)));
     pack_u32(pack, retained);
     pack_u32(pack, work != NULL ? work->unconsumed : 0);
     pack_u32(pack, work != NULL ? work->overhang : 0);
@@ -55,10 +55,11 @@ static bool trunk_stream_possible(const struct trunk_stream *stream)
            work->unconsumed <= EXPORT_SUSPENDED_BYTES_MAX && work->overhang <= EXPORT_SUSPENDED_BYTES_MAX;
 }
 
-enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab)
+enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab,
+                                    struct buffer_budget *buffers)
 {
     memset(stream, 0, sizeof(*stream));
-    struct trunk_work *work = trunk_work_new(work_slab, stream);
+    struct trunk_work *work = trunk_work_new(work_slab, NULL, stream);
     if (work == NULL) {
         return ERROR_NO_MEMORY;
     }
@@ -69,7 +70,7 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
     stream->sent = unpack_u32(unpack);
     stream->input = unpack_u8(unpack);
     stream->output = unpack_u8(unpack);
-    stream->wants_room = unpack_u8(unpack) != 0;
+    stream->wants_room = (unpack_u8(unpack) != 0) & 1U;
     work->retained = unpack_u32(unpack);
     work->unconsumed = unpack_u32(unpack);
     work->stale = work->unconsumed;
@@ -78,6 +79,8 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
         trunk_stream_forget(stream);
         return ERROR_INVALID;
     }
+    work->buffers = buffers;
+    buffer_budget_change(buffers, 0, trunk_stream_charged(stream));
     return ERROR_NONE;
 }
 
@@ -85,10 +88,11 @@ void trunk_stream_forget(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
     if (trunk == NULL) {
+        trunk_window_drop(stream);
         trunk_work_drop(stream);
         stream->flags = 0;
         return;
     }
-    trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
+    trunk->ignored_bytes_expected += trunk_stream_receive_window(stream);
     trunk_stream_detach(stream);
 }

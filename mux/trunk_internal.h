@@ -7,6 +7,7 @@
 #include "mux/slab_group.h"
 #include "mux/trunk.h"
 #include "mux/trunk_budget.h"
+#include "mux/window.h"
 
 #define TRUNK_FRAME_HEADER_BYTES 9U /* RFC 9113 section 4.1 */
 
@@ -28,19 +29,32 @@ struct trunk_held {
     uint8_t ended;
 };
 
+/* What a stream has besides while its window is measured; see trunk_window.c. */
+struct trunk_window {
+    struct list_node node; /* in trunk->windows */
+    struct trunk_stream *stream;
+    struct window window;
+    uint8_t seen; /* something was consumed since the last sweep */
+};
+
+#define TRUNK_SWEEP_MS 1000U /* a window is measured for one to two of these after the stream's last byte */
+
 /* What a stream that is not idle has besides; freed as soon as none of it is in use. */
 struct trunk_work {
     struct list_node ready; /* in trunk->ready while the stream may send */
     struct list_node owed;  /* in trunk->owed: an acknowledgement is due to the peer */
+    struct list_node roomy; /* in trunk->roomy while `writable` is due */
     struct trunk_stream *stream;
-    struct chain queue;       /* from the owner: first what is retained, then what is not yet framed */
-    struct chain_cursor next; /* between the two */
-    uint32_t retained;        /* sent and not acknowledged; END_STREAM, too, counts as one. 0 if not resumable */
-    uint32_t unconsumed;      /* bytes given to `data` and not yet consumed */
-    uint32_t stale;           /* of them, those from a trunk that is lost: no window there to be opened */
-    uint32_t overhang;        /* bytes that the peer received from a trunk that is lost, and has not consumed: so many
-                                 less may be under way on this one */
-    struct trunk_held *held;  /* NULL: none */
+    struct buffer_budget *buffers; /* what the queue holds is charged to it; NULL: to nobody */
+    struct chain queue;            /* from the owner: first what is retained, then what is not yet framed */
+    struct chain_cursor next;      /* between the two */
+    uint32_t retained;             /* sent and not acknowledged; END_STREAM, too, counts as one. 0 if not resumable */
+    uint32_t unconsumed;           /* bytes given to `data` and not yet consumed */
+    uint32_t stale;                /* of them, those from a trunk that is lost: no window there to be opened */
+    uint32_t overhang;             /* bytes that the peer received from a trunk that is lost, and has not consumed: so
+                                      many less may be under way on this one */
+    struct trunk_held *held;       /* NULL: none */
+    struct trunk_window *window;   /* NULL: none */
 };
 
 #define TRUNK_H2_STREAM_LEAST_BYTES 208U /* of nghttp2's object for a stream; up to 48 more are served from slabs */
@@ -52,12 +66,16 @@ struct trunk_cut {
     uint8_t header_length;
     uint8_t header[TRUNK_FRAME_HEADER_BYTES]; /* of the next one, as far as it came */
 };
+/* A round trip is the shortest of many PINGs, as those behind a backlog take longer, which must not make windows larger
+ * that make the backlog. They are forgotten after one to two epochs, as paths change. */
+#define TRUNK_RTT_EPOCH_US 300000000U
 
 struct trunk {
     nghttp2_session *h2;
     struct slab_group h2_memory; /* of nghttp2's streams */
     struct slab *work_slab;      /* the settings', or `own_works` */
     struct slab own_works;
+    struct slab window_slab;
     struct trunk_settings settings;
     struct scheduler *scheduler;
     struct trunk_carrier *carrier;
@@ -77,11 +95,17 @@ struct trunk {
     uint8_t ack_part_length;
     struct chain notes;      /* frames of notes to be sent */
     struct chain note_input; /* the note that is being received, from its offsets on */
+    bool note_skipped;       /* the frame that comes is no note: too long, or not the peer's to send */
     uint8_t ack_due;         /* `owed` goes with the next frames */
     uint8_t resumes;         /* both ends do */
     uint8_t has_answer;      /* of the response under way: trunkline-received came */
     uint32_t answer;         /* its value */
-    size_t internal_count;   /* streams that the trunk owns */
+    struct list windows;     /* of struct trunk_window */
+    struct list roomy;       /* of struct trunk_work: streams whose queue has room again, and that asked for it */
+    struct task tell_room;
+    struct timer sweep;    /* of windows */
+    size_t queued_bytes;   /* of all streams, not yet in frames */
+    size_t internal_count; /* streams that the trunk owns */
     struct task deliver_held;
     size_t stream_count; /* attached */
     size_t open_streams; /* in nghttp2's eyes: also those reset and not yet forgotten */
@@ -101,6 +125,9 @@ struct trunk {
     uint64_t rtt_us;
     uint64_t received_bytes;     /* by nghttp2 */
     uint64_t received_own_bytes; /* frames of ours */
+    uint64_t rtt_least_us[2];    /* of the PINGs of this epoch and the one before; 0: none */
+    uint64_t rtt_epoch_us;       /* when this one began */
+    struct window window;        /* of the whole trunk */
     uint64_t received_bytes_at_ping;
 
     /* One call of trunk_send. */
@@ -153,16 +180,22 @@ nghttp2_mem trunk_memory_allocator(struct slab_group *group);
 
 /* trunk_work.c: the stream's, made if need be; NULL when memory is out. */
 struct trunk_work *trunk_work_get(struct trunk_stream *stream);
-/* For a stream that is not attached to a trunk. */
-struct trunk_work *trunk_work_new(struct slab *slab, struct trunk_stream *stream);
+/* For a stream that is not attached to a trunk, or for none yet. */
+struct trunk_work *trunk_work_new(struct slab *slab, struct buffer_budget *buffers, struct trunk_stream *stream);
 /* Bytes of the queue that are sent and not acknowledged. */
 size_t trunk_work_retained(const struct trunk_stream *stream);
+/* To the end of its queue; `trunk` is NULL while the stream has none. ERROR_NO_MEMORY: nothing was. */
+enum error_code trunk_work_append(struct trunk *trunk, struct trunk_work *work, const uint8_t *bytes, size_t length);
+/* So many bytes of its queue are in frames. */
+void trunk_work_sent(struct trunk_stream *stream, size_t length);
+/* Drops the first bytes of its queue, which were sent. */
+void trunk_work_discard(struct trunk_work *work, size_t length);
 /* Frees it if none of it is in use: to be called after any part has become empty. */
 void trunk_work_settle(struct trunk_stream *stream);
 /* Frees it with all that is in it. */
 void trunk_work_drop(struct trunk_stream *stream);
-/* For one that belongs to no stream now. */
-void trunk_work_free(struct trunk_work *work);
+/* For one that belongs to no stream now; `trunk` is whose queues it counts towards. */
+void trunk_work_free(struct trunk *trunk, struct trunk_work *work);
 
 /* trunk_resume.c */
 /* What the peer may still be sent on the stream now, by its window; may be below 0. */
@@ -210,6 +243,8 @@ void trunk_stream_make_ready(struct trunk_stream *stream);
 int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t *header, size_t length,
                        nghttp2_data_source *source, void *user_data);
 int trunk_on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *user_data);
+/* A task: `writable`, for those in trunk->roomy. */
+void trunk_tell_room(struct task *task);
 int trunk_on_frame_not_send(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
 
 /* trunk_charge.c */
@@ -224,6 +259,23 @@ int trunk_charge_ignored(struct trunk *trunk);
 int trunk_on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *header, void *user_data);
 int trunk_on_invalid_frame(nghttp2_session *h2, const nghttp2_frame *frame, int error, void *user_data);
 
+/* trunk_window.c */
+/* Bytes came for the stream: counts and charges them. */
+void trunk_window_received(struct trunk_stream *stream, size_t length);
+/* The stream is about to be detached: nothing of it is charged any more, but its queue. */
+void trunk_window_drop(struct trunk_stream *stream);
+/* It is about to be suspended: what it has not consumed stays charged, its window does not. */
+void trunk_window_leave(struct trunk_stream *stream);
+/* Bytes of this trunk were consumed: measures, and grants them again when it is worth it. */
+void trunk_window_consumed(struct trunk_stream *stream, uint32_t length);
+/* What the budget is charged for what the stream receives. */
+uint64_t trunk_stream_cost(const struct trunk_stream *stream);
+/* Bytes came for whatever stream: the trunk's own window is opened. 0, or nghttp2's error. */
+int trunk_window_opened_by(struct trunk *trunk, size_t length);
+/* Tells the peer of the trunk's first window. The same. */
+int trunk_window_start(struct trunk *trunk);
+void trunk_windows_sweep(struct timer *timer);
+
 /* trunk_receive.c */
 /* There may be room now: what waits is sent, and who asked for room is told. */
 void trunk_stream_window_opened(struct trunk_stream *stream);
@@ -231,5 +283,8 @@ void trunk_receive_callbacks(nghttp2_session_callbacks *callbacks);
 void trunk_deliver_held(struct task *task);
 void trunk_held_free(struct trunk_held *held);
 void trunk_ping_start(struct trunk *trunk);
+void trunk_ping_early(struct trunk *trunk);
+/* The shortest of recent PINGs; 0 before the first answer. */
+uint64_t trunk_round_trip_us(const struct trunk *trunk);
 
 #endif

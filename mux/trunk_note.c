@@ -4,6 +4,7 @@
  */
 #include "mux/trunk_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "mux/limits.h"
@@ -73,15 +74,17 @@ int trunk_note_begin(struct trunk *trunk, uint32_t length)
     bool fault = !trunk->resumes || trunk->settings.role != TRUNK_OPENER || length < NOTE_FIXED_BYTES ||
                  length > NOTE_FIXED_BYTES + METADATA_NOTE_MAX;
     chain_clear(&trunk->note_input);
+    trunk->note_skipped = fault;
     return trunk_charge(trunk, fault ? TRUNK_COST_FAULT : TRUNK_COST_FRAME);
 }
 
 int trunk_note_take(struct trunk *trunk, const uint8_t *bytes, size_t length, bool whole)
 {
     uint8_t input[NOTE_FIXED_BYTES + METADATA_NOTE_MAX];
-    if (chain_bytes(&trunk->note_input) + length > sizeof(input)) {
-        return 0; /* too long, as its header said, and paid for */
+    if (trunk->note_skipped) {
+        return 0; /* as its header said, and paid for: no part of it is kept */
     }
+    assert(chain_bytes(&trunk->note_input) + length <= sizeof(input));
     if (chain_append(&trunk->note_input, bytes, length) != ERROR_NONE) {
         trunk->error = ERROR_NO_MEMORY;
         return NGHTTP2_ERR_CALLBACK_FAILURE; /* the note that would be lost may be the one that counts */
@@ -91,9 +94,6 @@ int trunk_note_take(struct trunk *trunk, const uint8_t *bytes, size_t length, bo
     }
     size_t held = chain_copy(&trunk->note_input, 0, input, sizeof(input));
     chain_clear(&trunk->note_input);
-    if (held < NOTE_FIXED_BYTES || !trunk->resumes || trunk->settings.role != TRUNK_OPENER) {
-        return 0;
-    }
     struct trunk_stream *stream = trunk_stream_of(trunk, (int32_t)(read_big_endian(input, 4) & INT32_MAX));
     if (stream != NULL && (stream->flags & TRUNK_STREAM_RESUMABLE)) {
         const struct metadata_note note = {

@@ -56,8 +56,13 @@ static void trunk_held_deliver(struct trunk_held *held)
         chain_consume(&held->bytes, length);
     }
     if (stream->trunk == trunk && held->ended) {
+        int32_t id = stream->id;
+        stream->received++;
         stream_input_move(&stream->input, STREAM_ENDED);
         trunk->events->end(trunk->owner, stream);
+        if (trunk_stream_of(trunk, id) == stream) {
+            trunk_ack_now(stream);
+        }
     }
     trunk_held_free(held);
 }
@@ -108,7 +113,8 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
             return;
         }
     }
-    if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR) {
+    if (stream->input == STREAM_ENDED && stream->output == STREAM_ENDED && code == NGHTTP2_NO_ERROR &&
+        !(stream->flags & TRUNK_STREAM_RESUMING)) { /* whose ends were told on another trunk */
         if (trunk_ack_last(stream)) {
             return;
         }
@@ -154,7 +160,7 @@ static void trunk_break_stream(struct trunk *trunk, int32_t id, uint32_t code)
 static bool trunk_stream_overrun(const struct trunk_stream *stream, size_t length)
 {
     const struct trunk_work *work = stream->work;
-    uint32_t window = stream->trunk->settings.stream_window_bytes;
+    uint32_t window = trunk_stream_receive_window(stream);
     return work->stale > 0 && work->unconsumed + length > (work->stale > window ? work->stale : window);
 }
 
@@ -162,9 +168,10 @@ static int trunk_on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const u
                          void *user_data)
 {
     struct trunk *trunk = user_data;
+    (void)h2;
     (void)flags;
     /* The trunk's window is opened on receipt, whatever becomes of the stream's bytes. */
-    int failure = nghttp2_session_consume_connection(h2, length);
+    int failure = trunk_window_opened_by(trunk, length);
     if (failure != 0) {
         trunk->error = trunk_error_from_nghttp2(failure);
         return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -187,7 +194,7 @@ static int trunk_on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const u
         return trunk_charge(trunk, TRUNK_COST_FAULT) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     stream->received += (uint32_t)length;
-    work->unconsumed += (uint32_t)length;
+    trunk_window_received(stream, length);
     if (stream->input == STREAM_OPEN && !trunk_stream_held(stream)) {
         trunk->events->data(trunk->owner, stream, bytes, length);
         return 0;
@@ -299,6 +306,10 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
     struct metadata *metadata = &trunk->parser.view;
     bool over = trunk->open_streams > trunk->settings.sessions_max;
     int status = 0;
+    if (trunk->goaway_sent) {
+        trunk_break_stream(trunk, id, NGHTTP2_REFUSED_STREAM); /* as GOAWAY tells, which may not be under way yet */
+        return 0;
+    }
     if (!trunk->resumes) {
         memset(&metadata->session, 0, sizeof(metadata->session));
     }
@@ -389,6 +400,7 @@ static int trunk_on_settings(struct trunk *trunk, const nghttp2_settings *frame)
     trunk->peer_initial_window = window;
     if (!trunk->ready_for_streams) {
         trunk->ready_for_streams = 1;
+        trunk_ping_early(trunk);
         trunk->events->ready(trunk->owner);
         return 0;
     }
@@ -422,12 +434,26 @@ static void trunk_on_window_update(struct trunk *trunk, int32_t id)
     }
 }
 
+static void trunk_round_trip_note(struct trunk *trunk, uint64_t rtt_us)
+{
+    uint64_t now_us = trunk->scheduler->now_us;
+    if (now_us - trunk->rtt_epoch_us >= TRUNK_RTT_EPOCH_US) {
+        trunk->rtt_epoch_us = now_us;
+        trunk->rtt_least_us[1] = trunk->rtt_least_us[0];
+        trunk->rtt_least_us[0] = 0;
+    }
+    if (trunk->rtt_least_us[0] == 0 || rtt_us < trunk->rtt_least_us[0]) {
+        trunk->rtt_least_us[0] = rtt_us;
+    }
+}
+
 static void trunk_on_ping_answer(struct trunk *trunk)
 {
     if (trunk->ping_sent_us == 0) {
         return;
     }
     trunk->rtt_us = trunk->scheduler->now_us - trunk->ping_sent_us;
+    trunk_round_trip_note(trunk, trunk->rtt_us > 0 ? trunk->rtt_us : 1);
     trunk->ping_sent_us = 0;
     scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_interval_ms);
 }
@@ -539,6 +565,27 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
 
 /* ------------------------------------------------------------------------------------------------ liveness */
 
+static void trunk_ping_send(struct trunk *trunk)
+{
+    int failure = nghttp2_submit_ping(trunk->h2, NGHTTP2_FLAG_NONE, NULL);
+    if (failure != 0) {
+        trunk_fail(trunk, trunk_error_from_nghttp2(failure));
+        return;
+    }
+    trunk->ping_sent_us = trunk->scheduler->now_us != 0 ? trunk->scheduler->now_us : 1;
+    trunk->received_bytes_at_ping = trunk->received_bytes + trunk->received_own_bytes;
+    scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
+    trunk_want_send(trunk);
+}
+
+/* One as soon as the peer is there, as windows cannot grow before the first answer. */
+void trunk_ping_early(struct trunk *trunk)
+{
+    if (trunk->ping_sent_us == 0) {
+        trunk_ping_send(trunk);
+    }
+}
+
 static void trunk_ping_due(struct timer *timer)
 {
     struct trunk *trunk = container_of(timer, struct trunk, ping);
@@ -554,15 +601,7 @@ static void trunk_ping_due(struct timer *timer)
         scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
         return;
     }
-    int failure = nghttp2_submit_ping(trunk->h2, NGHTTP2_FLAG_NONE, NULL);
-    if (failure != 0) {
-        trunk_fail(trunk, trunk_error_from_nghttp2(failure));
-        return;
-    }
-    trunk->ping_sent_us = trunk->scheduler->now_us != 0 ? trunk->scheduler->now_us : 1;
-    trunk->received_bytes_at_ping = trunk->received_bytes + trunk->received_own_bytes;
-    scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
-    trunk_want_send(trunk);
+    trunk_ping_send(trunk);
 }
 
 void trunk_ping_start(struct trunk *trunk)

@@ -37,8 +37,13 @@ bool trunk_stream_suspend(struct trunk_stream *stream)
     if (work == NULL || work->held != NULL) {
         return false; /* without memory; or the peer spoke before it was answered, which ours never does */
     }
+    trunk_window_leave(stream);
     list_remove(&work->ready);
     list_remove(&work->owed);
+    if (list_node_linked(&work->roomy)) {
+        list_remove(&work->roomy);
+        stream->wants_room = 1;
+    }
     work->stale = work->unconsumed;
     if (stream->output == STREAM_ENDED && work->retained == 0) {
         work->retained = 1; /* the end is told again on each trunk, and so acknowledged again */
@@ -59,11 +64,12 @@ enum error_code trunk_stream_interrupt(struct trunk_stream *stream)
     if (!(stream->flags & TRUNK_STREAM_RESUMABLE) || (stream->work != NULL && stream->work->held != NULL)) {
         return ERROR_STATE;
     }
+    uint32_t under_way = trunk_stream_receive_window(stream);
     if (!trunk_stream_suspend(stream)) {
         return ERROR_NO_MEMORY;
     }
     if (!trunk->failed && !over) {
-        trunk->ignored_bytes_expected += trunk->settings.stream_window_bytes;
+        trunk->ignored_bytes_expected += under_way;
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, id, TRUNK_CODE_TAKEN);
         trunk_want_send(trunk);
     }
@@ -87,10 +93,14 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
     if (more < bytes) {
         bytes = more;
     }
-    chain_consume(&work->queue, bytes);
+    uint32_t again = (uint32_t)trunk_work_retained(stream) - bytes;
+    trunk_work_discard(work, bytes);
+    if (stream->trunk != NULL) {
+        stream->trunk->queued_bytes += again; /* sent before, and to be sent once more */
+    }
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
-    work->overhang += bytes;             /* what is left of it from an earlier trunk has not been consumed either */
+    work->overhang += bytes;             /* there may be some from an earlier trunk */
     stream->sent = acknowledged + bytes; /* without the end */
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);
@@ -102,15 +112,19 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
 static void trunk_stream_go_on(struct trunk_stream *stream)
 {
     struct trunk *trunk = stream->trunk;
+    int32_t id = stream->id;
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         trunk_stream_make_ready(stream);
     }
-    if (stream->work->unconsumed == 0 && stream->received != 0) {
-        trunk_ack_later(stream, 0); /* what was said of it on the trunk that is lost may be lost, too */
+    if (stream->received != 0) {
+        /* What was said of it on the trunk that is lost may be lost, too; and the consumer of the rest may wait for
+         * more, which the peer cannot send before it knows. */
+        trunk_ack_later(stream, 0);
     }
     trunk_work_settle(stream);
     trunk->events->resumed(trunk->owner, stream);
-    if (stream->trunk == trunk && stream->wants_room) {
+    /* The owner may have ended and freed it. */
+    if (trunk_stream_of(trunk, id) == stream && stream->wants_room) {
         trunk_stream_window_opened(stream);
     }
 }

@@ -33,10 +33,26 @@ static size_t size_min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* A peer that opens windows and acknowledges nothing must not make us keep all that it is sent. An honest one owes for
+ * a window that is under way, one whose acknowledgement is, and what it gathers before it sends that; and its windows
+ * are as large as ours may be. What is kept is charged to the budget as well. */
+static int64_t trunk_retained_max(const struct trunk *trunk)
+{
+    uint32_t most = trunk->settings.stream_window_max_bytes;
+    uint32_t window = trunk->peer_initial_window > most ? trunk->peer_initial_window : most;
+    return 2 * ((int64_t)window + (int64_t)LIMIT_TRUNK_OWED_BYTES);
+}
+
 int64_t trunk_stream_window(const struct trunk_stream *stream)
 {
+    const struct trunk_work *work = stream->work;
     int64_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
-    return stream->work != NULL ? window - (int64_t)stream->work->overhang : window;
+    if (!(stream->flags & TRUNK_STREAM_RESUMABLE)) {
+        return window;
+    }
+    int64_t open = window - (work != NULL ? (int64_t)work->overhang : 0);
+    int64_t kept = trunk_retained_max(stream->trunk) - (work != NULL ? (int64_t)work->retained : 0);
+    return open < kept ? open : kept;
 }
 
 /* nghttp2 holds back a DATA frame behind a shut window even when it is empty, and the turn with it. */
@@ -139,15 +155,40 @@ int trunk_on_send_data(nghttp2_session *h2, nghttp2_frame *frame, const uint8_t 
     size_t copied = chain_read(&work->queue, &work->next, out + TRUNK_FRAME_HEADER_BYTES, length);
     assert(copied == length);
     (void)copied;
-    if (stream->flags & TRUNK_STREAM_RESUMABLE) {
-        stream->sent += (uint32_t)length;
-        work->retained += (uint32_t)length;
-    } else {
-        chain_consume(&work->queue, length);
-        work->next = (struct chain_cursor){NULL, 0};
-    }
+    trunk_work_sent(stream, length);
     trunk->out_length += TRUNK_FRAME_HEADER_BYTES + length;
     return 0;
+}
+
+/* Room for the owner's next bytes, as some have left: it hears of it outside of nghttp2. Not for every frame: in steps
+ * of half a backlog. */
+static void trunk_room_made(struct trunk_stream *stream)
+{
+    struct trunk *trunk = stream->trunk;
+    bool enough = trunk_stream_queued(stream) <= trunk->settings.stream_backlog_bytes / 2U;
+    if (stream->wants_room && enough && !list_node_linked(&stream->work->roomy) && trunk_stream_room(stream) > 0) {
+        list_append(&trunk->roomy, &stream->work->roomy);
+        scheduler_defer(trunk->scheduler, &trunk->tell_room);
+    }
+}
+
+void trunk_tell_room(struct task *task)
+{
+    struct trunk *trunk = container_of(task, struct trunk, tell_room);
+    struct list_node *node;
+    struct list batch;
+    list_init(&batch);
+    list_splice(&batch, &trunk->roomy);
+    while ((node = list_first(&batch)) != NULL) {
+        struct trunk_stream *stream = container_of(node, struct trunk_work, roomy)->stream;
+        list_remove(node);
+        bool tell = stream->wants_room && trunk_stream_room(stream) > 0;
+        stream->wants_room = tell ? 0 : stream->wants_room;
+        trunk_work_settle(stream);
+        if (tell) {
+            trunk->events->writable(trunk->owner, stream);
+        }
+    }
 }
 
 static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
@@ -157,6 +198,7 @@ static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
         return;
     }
     trunk->turn = NULL;
+    stream->stalled = 0;
     trunk_budget_earn(&trunk->budget, TRUNK_EARN_SENT_FRAME + frame->hd.length / TRUNK_EARN_SENT_BYTES);
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         if (stream->flags & TRUNK_STREAM_RESUMABLE) {
@@ -175,6 +217,7 @@ static void trunk_data_sent(struct trunk *trunk, const nghttp2_frame *frame)
         nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, stream->received);
         return;
     }
+    trunk_room_made(stream);
     if (trunk_stream_queued(stream) > 0 || stream->output == STREAM_ENDING) {
         list_append(&trunk->ready, &stream->work->ready); /* behind all others */
     } else {

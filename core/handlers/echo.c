@@ -136,8 +136,8 @@ static void echo_drained(trunkline_session *session)
     size_t taken;
     int ended;
 
-    if (echo == NULL) {
-        return;
+    if (echo == NULL || echo->kept == NULL) {
+        return; /* nothing is kept; but bytes may still have to be skipped */
     }
     bytes = backlog_bytes(echo->kept, &length);
     taken = trunkline_write(session, bytes, length);

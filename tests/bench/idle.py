@@ -147,11 +147,12 @@ stream {{
 class Nghttpx(Subject):
     files_per_client = 1
     load_options = ("--traffic", "http", "--path", "/bytes/100", "--alpn", "http/1.1")
+    backend_options = ""
 
     def start(self):
         host, port = self.backend.split(":")
         self.run("nghttpx", "/usr/sbin/nghttpx", "--conf=/dev/null", f"--frontend=127.0.0.1,{self.port}",
-                 f"--backend={host},{port}", "--workers=1", "--frontend-read-timeout=1h",
+                 f"--backend={host},{port}{self.backend_options}", "--workers=1", "--frontend-read-timeout=1h",
                  "--frontend-keep-alive-timeout=1h", "--accesslog-file=/dev/null", "--errorlog-file=/dev/stderr",
                  f"--rlimit-nofile={self.bench.files}", "--backlog=4096", self.bench.pki / "edge.key",
                  self.bench.pki / "edge.crt")

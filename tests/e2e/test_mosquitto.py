@@ -6,7 +6,12 @@ import harness
 from harness import Case, free_port, pki, run, tool, wait_for
 
 
-class MosquittoTest(Case):
+class MosquittoCase(Case):
+    """A broker behind core and edge."""
+
+    edge_options = ()
+    trunks_up = 2
+
     def setUp(self):
         port = free_port()
         configuration = self.directory / "mosquitto.conf"
@@ -15,7 +20,11 @@ class MosquittoTest(Case):
         self.broker = self.start("mosquitto", tool("mosquitto"), "-c", configuration)
         wait_for(lambda: self.listens(port), 10, "mosquitto listens")
         self.relay_core = self.core(services=[f"mqtt=forward:127.0.0.1:{port}"])
-        self.relay_edge = self.edge(self.relay_core, service="mqtt")
+        self.relay_edge = self.edge(self.trunk_address(), *self.edge_options, service="mqtt", trunks_up=self.trunks_up)
+
+    def trunk_address(self):
+        """Where the edge finds its core."""
+        return self.relay_core.address
 
     def listens(self, port):
         try:
@@ -48,6 +57,8 @@ class MosquittoTest(Case):
             return found if len(found) >= count else None
         return wait_for(messages, 10, lambda: f"{count} messages; so far: {process.output_text()}")
 
+
+class MosquittoTest(MosquittoCase):
     def test_messages_reach_a_subscriber_that_stays(self):
         stays = self.subscribe("stays", "room/#")
         for number in range(20):

@@ -5,11 +5,14 @@ import contextlib
 import json
 import socket
 import ssl
+import struct
+import time
 
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 
 import harness
 from harness import (HERE, Case, client_context, foreign_pki, join_address, patience, pki, raw_end, run, split_address,
@@ -190,7 +193,8 @@ class EdgeStandInTest(Case):
 class Trunk:
     """A trunk in the hands of a test: python-h2 over mutual TLS, with no check of what is sent."""
 
-    def __init__(self, case, core, certificate=None):
+    def __init__(self, case, core, certificate=None, settings=None):
+        """`settings`: by number, in its first SETTINGS frame."""
         context = client_context(alpn=["h2"], certificate=certificate or (pki()["trunk.crt"], pki()["trunk.key"]))
         connection = socket.create_connection(core.address, 10 * patience())
         self.name = join_address(connection.getsockname())
@@ -198,8 +202,13 @@ class Trunk:
         case.addCleanup(self.socket.close)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(
             validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding="utf-8"))
+        if settings:
+            self.h2.local_settings = h2.settings.Settings(client=True, initial_values=settings)
         self.h2.initiate_connection()
-        self.flush()
+        opening = self.h2.data_to_send()
+        for number, value in (settings or {}).items():  # h2 4.1 writes the low byte of a number only
+            opening = opening.replace(struct.pack(">HI", number & 0xff, value), struct.pack(">HI", number, value))
+        self.socket.sendall(opening)
         self.seen = []
         self.wait(h2.events.SettingsAcknowledged)
 
@@ -208,13 +217,14 @@ class Trunk:
 
     def wait(self, kind, stream=None):
         """The first event of a kind (on a stream)."""
+        deadline = time.monotonic() + 10 * patience()
         while True:
             for index, event in enumerate(self.seen):
                 if isinstance(event, kind) and (stream is None or event.stream_id == stream):
                     return self.seen.pop(index)
             data = self.socket.recv(65536)
-            if not data:
-                raise AssertionError(f"the trunk ended before {kind.__name__}")
+            if not data or time.monotonic() > deadline:  # PINGs come all the time
+                raise AssertionError(f"no {kind.__name__} came; but {self.seen}")
             self.seen += self.h2.receive_data(data)
             self.flush()
 

@@ -4,58 +4,11 @@
  * any time is checked all along by the clients, the handlers and the world: no byte is wrong, lost or twice there
  * before a clean end, and nothing is held beyond its window. The process is the tests'. One thread.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "tests/sim/sim_scenario.h"
 
 #include "mux/limits.h"
 #include "mux/memory.h"
-#include "tests/sim/sim_expect.h"
-#include "tests/sim/sim_plan.h"
-#include "tests/sim/sim_run.h"
-#include "tests/sim/sim_world.h"
-
-#define MINUTE (60 * SIM_SECOND)
-
-/* Too large for the stack; one at a time. */
-static struct sim_world world;
-static struct random_state chance;
-
-/* ------------------------------------------------------------------------------------------------ common */
-
-/* Draws the settings from the seed. */
-static void world_begin_drawn(uint64_t seed, struct sim_settings *settings)
-{
-    random_seed(&chance, seed);
-    sim_settings_draw(settings, &chance);
-}
-
-static void world_begin_calm(uint64_t seed, struct sim_settings *settings)
-{
-    random_seed(&chance, seed);
-    sim_settings_init(settings);
-}
-
-static void world_make(uint64_t seed, const struct sim_settings *settings)
-{
-    if (sim_world_init(&world, seed, settings) != ERROR_NONE) {
-        sim_fail(&world.net, "the engines cannot be made");
-    }
-}
-
-static bool world_end(struct sim_report *report)
-{
-    bool good = sim_world_finish(&world);
-
-    report->traffic_hash = world.net.traffic_hash;
-    report->traffic_bytes = world.net.traffic_bytes;
-    return good;
-}
+#include "tests/sim/sim_buffers.h"
 
 /* ------------------------------------------------------------------------------------------------ going well */
 
@@ -216,20 +169,6 @@ static bool client_faults(uint64_t seed, struct sim_report *report)
 
 /* ------------------------------------------------------------------------------------------------ trunk faults */
 
-static void add_long_clients(size_t count)
-{
-    struct sim_plan plan;
-
-    for (size_t i = 0; i < count; i++) {
-        if (sim_chance(&chance, 2)) {
-            sim_plan_draw_echo(&plan, &chance, 150000);
-        } else {
-            sim_plan_draw_script(&plan, &chance, 150000);
-        }
-        sim_world_add(&world, &plan);
-    }
-}
-
 static bool trunks_cut(uint64_t seed, struct sim_report *report)
 {
     struct sim_settings settings;
@@ -253,33 +192,6 @@ static bool trunks_cut(uint64_t seed, struct sim_report *report)
         sim_world_expect_idle(&world);
         if (sim_world_run_trunks(&world, MINUTE)) {
             sim_world_expect_service(&world);
-        }
-    }
-    return world_end(report);
-}
-
-/* The same, but every session goes on, on another trunk. */
-static bool trunks_cut_resumed(uint64_t seed, struct sim_report *report)
-{
-    struct sim_settings settings;
-
-    world_begin_drawn(seed, &settings);
-    settings.resume = true;
-    world_make(seed, &settings);
-    add_long_clients(6);
-    world.trunk_fault = sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH;
-    world.trunk_fault_from = sim_chance(&chance, 2) ? SIM_OPENER : SIM_ACCEPTOR;
-    world.trunk_fault_bytes_max = sim_chance(&chance, 2) ? 6000 : 300000;
-    world.trunk_faults = (unsigned)random_below(&chance, 4);
-    for (unsigned i = 0; i < 8; i++) {
-        /* A trunk that lives for less than a second is dialled again later and later. */
-        sim_world_run(&world, SIM_SECOND + random_below(&chance, SIM_SECOND / 2));
-        sim_world_break_trunks(&world, sim_chance(&chance, 2) ? SIM_FAULT_RESET : SIM_FAULT_FINISH);
-    }
-    if (sim_world_run_clients(&world, 10 * MINUTE)) {
-        sim_world_expect_idle(&world);
-        for (size_t i = 0; i < world.client_count; i++) {
-            sim_expect_complete(world.clients[i]);
         }
     }
     return world_end(report);
@@ -652,8 +564,6 @@ static bool anything(uint64_t seed, struct sim_report *report)
 
 /* ------------------------------------------------------------------------------------------------ no memory */
 
-static uint64_t fault_at; /* the allocation that fails: read by the child */
-
 /* A few clients; one allocation of the whole, set-up included, fails. */
 static bool memory_out(uint64_t seed, struct sim_report *report)
 {
@@ -699,21 +609,12 @@ static bool memory_out(uint64_t seed, struct sim_report *report)
 
 /* ------------------------------------------------------------------------------------------------ tests */
 
-/* A test for a scenario of its own name. */
-#define SCENARIO_TEST(test_, scenario_, seeds_)                                                                        \
-    static void test_(void **state)                                                                                    \
-    {                                                                                                                  \
-        (void)state;                                                                                                   \
-        assert_int_equal(sim_run_seeds(#test_, (scenario_), (seeds_)), 0);                                             \
-    }
-
 SCENARIO_TEST(everything_echoes_byte_exactly_under_delays_and_splits, echoes, 60)
 SCENARIO_TEST(each_direction_ends_by_itself_in_any_order, half_closes, 60)
 SCENARIO_TEST(stalled_clients_hold_no_more_than_their_window_and_stall_nobody_else, slow_readers, 12)
 SCENARIO_TEST(slow_handlers_stop_their_own_clients_and_nobody_else, slow_handlers, 12)
 SCENARIO_TEST(clients_cut_at_any_byte_are_never_taken_for_a_clean_end, client_faults, 120)
 SCENARIO_TEST(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly, trunks_cut, 80)
-SCENARIO_TEST(sessions_outlive_trunks_cut_at_any_byte, trunks_cut_resumed, 300)
 SCENARIO_TEST(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served, trunks_reset, 10)
 SCENARIO_TEST(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline, trunks_black, 10)
 SCENARIO_TEST(clients_wait_for_a_core_that_comes_back, core_away, 10)
@@ -723,6 +624,9 @@ SCENARIO_TEST(a_draining_edge_lets_sessions_end_and_resets_the_rest_at_its_deadl
 SCENARIO_TEST(refusals_and_aborts_are_told_by_alerts_and_never_look_clean, refuses, 20)
 SCENARIO_TEST(beyond_a_limit_clients_are_refused_and_those_within_are_served, limits, 8)
 SCENARIO_TEST(stalled_handshakes_and_mute_handlers_end_at_their_deadlines, stalls, 8)
+SCENARIO_TEST(windows_grow_on_a_long_path, sim_buffers_long_path, 8)
+SCENARIO_TEST(an_edge_with_full_buffers_refuses_and_sheds_and_recovers, sim_buffers_edge_full, 8)
+SCENARIO_TEST(a_core_with_full_buffers_refuses_and_sheds_and_recovers, sim_buffers_core_full, 8)
 SCENARIO_TEST(whatever_happens_no_session_is_left_and_no_byte_is_wrong, anything, 120)
 
 static void a_seed_decides_every_byte_on_every_link(void **state)
@@ -748,34 +652,8 @@ static void a_seed_decides_every_byte_on_every_link(void **state)
 
 static void a_failed_allocation_ends_what_it_must_and_nothing_is_left(void **state)
 {
-    struct sim_report report = {.faults = 1};
-    uint64_t runs = 0;
-
     (void)state;
-    /* Each of the first, then fewer and fewer of the many that come later and resemble each other. */
-    for (fault_at = 1; report.faults > 0; fault_at += 1 + fault_at / 400) {
-        if (!sim_run_once(memory_out, 1, &report)) {
-            fail_msg("failed when allocation %llu did", (unsigned long long)fault_at);
-        }
-        runs++;
-    }
-    print_message("%llu runs, the last with no fault within %llu allocations\n", (unsigned long long)runs,
-                  (unsigned long long)fault_at);
-    assert_true(runs > 50);
-}
-
-static int group_setup(void **state)
-{
-    (void)state;
-    sim_run_prepare();
-    return sim_world_prepare() ? 0 : -1;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    sim_world_unprepare();
-    return 0;
+    fail_each(memory_out);
 }
 
 int main(void)
@@ -787,7 +665,6 @@ int main(void)
         cmocka_unit_test(slow_handlers_stop_their_own_clients_and_nobody_else),
         cmocka_unit_test(clients_cut_at_any_byte_are_never_taken_for_a_clean_end),
         cmocka_unit_test(trunks_cut_at_any_byte_are_dialled_again_and_end_nothing_cleanly),
-        cmocka_unit_test(sessions_outlive_trunks_cut_at_any_byte),
         cmocka_unit_test(sessions_of_a_reset_trunk_are_lost_at_once_and_new_ones_are_served),
         cmocka_unit_test(a_black_hole_on_a_trunk_is_found_by_its_ping_deadline),
         cmocka_unit_test(clients_wait_for_a_core_that_comes_back),
@@ -797,6 +674,9 @@ int main(void)
         cmocka_unit_test(refusals_and_aborts_are_told_by_alerts_and_never_look_clean),
         cmocka_unit_test(beyond_a_limit_clients_are_refused_and_those_within_are_served),
         cmocka_unit_test(stalled_handshakes_and_mute_handlers_end_at_their_deadlines),
+        cmocka_unit_test(windows_grow_on_a_long_path),
+        cmocka_unit_test(an_edge_with_full_buffers_refuses_and_sheds_and_recovers),
+        cmocka_unit_test(a_core_with_full_buffers_refuses_and_sheds_and_recovers),
         cmocka_unit_test(whatever_happens_no_session_is_left_and_no_byte_is_wrong),
         cmocka_unit_test(a_seed_decides_every_byte_on_every_link),
         cmocka_unit_test(a_failed_allocation_ends_what_it_must_and_nothing_is_left),

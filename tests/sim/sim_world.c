@@ -1,4 +1,5 @@
 /* The simulated installation: see sim_world.h. */
+#include "tests/sim/sim_bounds.h"
 #include "tests/sim/sim_world.h"
 
 #include <stdio.h>
@@ -16,7 +17,6 @@
 #include "tests/unit/test_pki.h"
 
 #define STEPS_AT_ONCE_MAX 20000U /* batches without time moving on: an engine runs in circles */
-#define RECORD_OVERHEAD   64U    /* of a TLS record, at most, as the peer's window does not count it */
 
 /* ------------------------------------------------------------------------------------------------ credentials */
 
@@ -101,7 +101,10 @@ void sim_settings_init(struct sim_settings *settings)
         .cores = 1,
         .trunks = 2,
         .stream_window_bytes = LIMIT_STREAM_WINDOW_BYTES,
+        .stream_window_max_bytes = LIMIT_STREAM_WINDOW_MAX_BYTES,
         .trunk_window_bytes = LIMIT_TRUNK_WINDOW_BYTES,
+        .buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES,
+        .core_buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES,
         .sessions_max = 1000,
         .handshakes_max = 1000,
         .core_sessions_max = 1000,
@@ -174,7 +177,9 @@ static void edge_settings_fill(struct edge_settings *edge, const struct sim_sett
         .trunk_opens_max = LIMIT_TRUNK_OPENS,
         .resume_timeout_ms = settings->resume ? TIMEOUT_RESUME_EDGE_MS : 0,
         .stream_window_bytes = settings->stream_window_bytes,
+        .stream_window_max_bytes = settings->stream_window_max_bytes,
         .trunk_window_bytes = settings->trunk_window_bytes,
+        .buffer_memory_bytes = settings->buffer_memory_bytes,
         .handshake_timeout_ms = TIMEOUT_HANDSHAKE_MS,
         .open_timeout_ms = TIMEOUT_OPEN_MS,
         .linger_timeout_ms = TIMEOUT_LINGER_MS,
@@ -251,6 +256,7 @@ enum error_code sim_world_make_edge(struct sim_world *world, uint32_t edge_worke
 {
     struct sim_edge *edge = &world->edges[world->settings.edges++];
     struct relay_settings settings = {
+        .buffer_memory_bytes = world->settings.buffer_memory_bytes,
         .edge = &world->edge_settings,
         .client_context = credentials.edge,
         .trunk_context = credentials.trunk,
@@ -336,7 +342,9 @@ static enum error_code core_make(struct sim_world *world, size_t index)
     };
     trunk_settings_init(&core->settings.trunk, TRUNK_ACCEPTOR);
     core->settings.trunk.stream_window_bytes = world->settings.stream_window_bytes;
+    core->settings.trunk.stream_window_max_bytes = world->settings.stream_window_max_bytes;
     core->settings.trunk.trunk_window_bytes = world->settings.trunk_window_bytes;
+    core->settings.buffer_memory_bytes = world->settings.core_buffer_memory_bytes;
     scheduler_init(&core->scheduler, world->net.now_us);
     enum error_code error =
         core_worker_init(&core->worker, (uint32_t)index, &core->settings, &core_events, &core->scheduler, NULL);
@@ -363,78 +371,6 @@ static enum error_code services_make(struct sim_world *world)
         sim_fail(&world->net, "services: %s", fault.text);
     }
     return error;
-}
-
-/* ------------------------------------------------------------------------------------------------ bounds */
-
-static void peak(uint64_t *peak_bytes, uint64_t bytes)
-{
-    if (bytes > *peak_bytes) {
-        *peak_bytes = bytes;
-    }
-}
-
-static void check_held(struct sim_world *world, const char *what, uint64_t held, uint64_t bound)
-{
-    if (held > bound) {
-        sim_fail(&world->net, "%s: %llu bytes held, over the bound of %llu", what, (unsigned long long)held,
-                 (unsigned long long)bound);
-    }
-}
-
-/* What may wait in the queue of a stream that is, or was, without a trunk is not its window's business. */
-static uint64_t queue_limit(const struct sim_world *world)
-{
-    uint64_t window = world->settings.stream_window_bytes;
-    uint64_t most =
-        world->settings.resume && window < LIMIT_STREAM_SUSPENDED_BYTES ? LIMIT_STREAM_SUSPENDED_BYTES : window;
-    return most + TLS_RECORD_MAX_BYTES;
-}
-
-static void check_edge_clients(struct sim_world *world, const struct slab *clients)
-{
-    static const struct edge_client_extra none;
-    uint64_t window = world->settings.stream_window_bytes;
-
-    for (const struct edge_client *client = NULL; (client = slab_next(clients, client)) != NULL;) {
-        const struct edge_client_extra *extra = client->extra != NULL ? client->extra : &none;
-        uint64_t plain = chain_bytes(&extra->output) + extra->encrypted_bytes;
-        uint64_t pending = chain_bytes(&extra->pending);
-        peak(&world->output_peak_bytes, plain);
-        peak(&world->queue_peak_bytes, trunk_stream_queued(&client->stream));
-        check_held(world, "edge, plaintext towards a client", plain, window);
-        check_held(world, "edge, ciphertext towards a client", pending,
-                   extra->encrypted_bytes + RECORD_OVERHEAD * (1 + extra->encrypted_bytes / 64) + 16384);
-        check_held(world, "edge, not consumed of a stream", trunk_stream_unconsumed(&client->stream), window);
-        check_held(world, "edge, queued for the core", trunk_stream_queued(&client->stream), queue_limit(world));
-        check_held(world, "edge, before the core's answer", chain_bytes(&extra->input), TLS_RECORD_MAX_BYTES);
-    }
-}
-
-static void check_sessions(struct sim_world *world)
-{
-    uint64_t window = world->settings.stream_window_bytes;
-
-    for (size_t i = 0; i < world->client_count; i++) {
-        const trunkline_session *session = world->clients[i]->session;
-        if (session == NULL) {
-            continue;
-        }
-        peak(&world->queue_peak_bytes, trunk_stream_queued(&session->stream));
-        check_held(world, "core, with the handler", session->held_bytes, window);
-        check_held(world, "core, not consumed of a stream", trunk_stream_unconsumed(&session->stream), window);
-        check_held(world, "core, queued for the edge", trunk_stream_queued(&session->stream), queue_limit(world));
-    }
-}
-
-static void check_bounds(struct sim_world *world)
-{
-    for (size_t i = 0; i < world->settings.edges; i++) {
-        if (world->edges[i].made) {
-            check_edge_clients(world, &world->edges[i].relay.client_slab);
-        }
-    }
-    check_sessions(world);
 }
 
 /* ------------------------------------------------------------------------------------------------ running */
@@ -487,7 +423,7 @@ static void world_step(struct sim_world *world, uint64_t now_us)
             scheduler_run_tasks(&world->cores[i].scheduler);
         }
     }
-    check_bounds(world);
+    sim_bounds_check(world);
     if (world->steps_at_once == STEPS_AT_ONCE_MAX) {
         sim_fail(&world->net, "an engine runs in circles");
         abort();

@@ -29,7 +29,10 @@ struct sim_settings {
     uint32_t cores;
     uint32_t trunks; /* per edge and core */
     uint32_t stream_window_bytes;
+    uint32_t stream_window_max_bytes;
     uint32_t trunk_window_bytes;
+    uint32_t buffer_memory_bytes; /* of an edge */
+    uint32_t core_buffer_memory_bytes;
     uint32_t sessions_max;   /* of an edge */
     uint32_t handshakes_max; /* of an edge */
     uint32_t core_sessions_max;
@@ -87,8 +90,10 @@ struct sim_world {
     unsigned trunk_faults;
     uint64_t last_step_us;
     unsigned steps_at_once;
-    uint64_t output_peak_bytes; /* of one client's stream, not consumed by its edge */
-    uint64_t queue_peak_bytes;  /* waiting in one stream's queue, at either end of its trunk */
+    uint64_t output_peak_bytes;  /* of one client's stream, not consumed by its edge */
+    uint64_t window_peak_bytes;  /* the largest window of a stream */
+    uint64_t charged_peak_bytes; /* to the budget of an edge or a core */
+    uint64_t queue_peak_bytes;   /* waiting in one stream's queue, at either end of its trunk */
 };
 
 /* Certificates and TLS contexts for all worlds of the process. Once, before the first. */

@@ -188,13 +188,69 @@ static void what_chains_hold_is_counted(void **state)
     assert_int_equal(chain_held_bytes(), before);
 }
 
+/* Bytes are read before they are consumed, as a stream sends before it is acknowledged; at times all is read again. */
+static void a_cursor_reads_what_was_appended(void **state)
+{
+    (void)state;
+    static uint8_t bytes[40000];
+    static uint8_t read[40000];
+    uint64_t appended = 0;
+    uint64_t consumed = 0;
+    uint64_t at = 0; /* of the cursor */
+    struct chain chain;
+    struct chain_cursor cursor = {NULL, 0};
+    struct random_state random;
+    uint64_t seed = clock_monotonic_us();
+    print_message("seed %llu\n", (unsigned long long)seed);
+    random_seed(&random, seed);
+    chain_init(&chain);
+    for (int step = 0; step < 50000; step++) {
+        size_t length = (size_t)random_below(&random, random_below(&random, 20) == 0 ? sizeof(bytes) : 300);
+        switch (random_below(&random, step % 1000 == 0 ? 4 : 3)) {
+        case 0:
+            for (size_t i = 0; i < length && appended - consumed < MODEL_BYTES; i++) {
+                bytes[i] = (uint8_t)((appended + i) % 251);
+            }
+            if (appended - consumed < MODEL_BYTES) {
+                assert_int_equal(chain_append(&chain, bytes, length), ERROR_NONE);
+                appended += length;
+            }
+            break;
+        case 1: {
+            size_t expected = length < appended - at ? length : (size_t)(appended - at);
+            assert_int_equal(chain_read(&chain, &cursor, read, length), expected);
+            for (size_t i = 0; i < expected; i++) {
+                assert_int_equal(read[i], (at + i) % 251);
+            }
+            at += expected;
+            break;
+        }
+        case 2:
+            length = length < at - consumed ? length : (size_t)(at - consumed);
+            chain_consume(&chain, length);
+            consumed += length;
+            if (consumed == at) {
+                cursor = (struct chain_cursor){NULL, 0};
+            }
+            break;
+        default:
+            cursor = (struct chain_cursor){NULL, 0};
+            at = consumed;
+            break;
+        }
+        assert_int_equal(chain_bytes(&chain), appended - consumed);
+    }
+    chain_clear(&chain);
+    assert_int_equal(chain_read(&chain, &(struct chain_cursor){NULL, 0}, read, 10), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_chain_is_one_null_pointer),  cmocka_unit_test(a_chain_that_was_emptied_holds_nothing),
         cmocka_unit_test(spare_room_at_the_end_is_used_first), cmocka_unit_test(a_long_append_is_cut_to_chunks),
         cmocka_unit_test(an_append_is_all_or_nothing),         cmocka_unit_test(a_chain_behaves_like_an_array),
-        cmocka_unit_test(what_chains_hold_is_counted),
+        cmocka_unit_test(what_chains_hold_is_counted),         cmocka_unit_test(a_cursor_reads_what_was_appended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

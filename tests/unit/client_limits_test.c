@@ -313,6 +313,68 @@ static void without_memory_for_a_turn_a_broken_connection_ends_at_once(void **st
     assert_int_equal(fixture.relay.client_count, 1);
 }
 
+/* ---- memory of buffers ---- */
+
+/* What a client that reads nothing holds at most: its window. */
+#define STALLED_BYTES ((uint64_t)LIMIT_STREAM_WINDOW_BYTES)
+
+static void stall(struct fixture_client *client, size_t nth)
+{
+    client->stalled = true;
+    fixture_stream_send(fixture_stream(&fixture, nth), pattern, 300000);
+    fixture_pump(&fixture);
+}
+
+static void full_buffers_refuse_new_clients_until_there_is_room(void **state)
+{
+    (void)state;
+    fixture.settings.buffer_memory_bytes = (uint32_t)STALLED_BYTES * 5 / 4;
+    start();
+    struct fixture_client *stalled = connect_one();
+    struct fixture_client *other = connect_one();
+    stall(stalled, 0);
+    assert_in_range(fixture.relay.buffers.charged_bytes, STALLED_BYTES - 64, STALLED_BYTES);
+    assert_int_equal(fixture.relay.buffers.level, BUFFER_SHUT);
+    struct address peer, local;
+    struct edge_client *refused = NULL;
+    assert_int_equal(address_parse("192.0.2.1:1", false, &peer), ERROR_NONE);
+    assert_int_equal(address_parse("192.0.2.2:443", false, &local), ERROR_NONE);
+    assert_int_equal(relay_admit(&fixture.relay, 0, &peer, &local, &refused), ERROR_LIMIT);
+    assert_int_equal(fixture.relay.counters.clients_over_limit, 1);
+    /* Those who are there notice nothing. */
+    fixture_client_send(other, pattern, 5000);
+    fixture_pump(&fixture);
+    assert_int_equal(fixture_stream(&fixture, 1)->received.length, 5000);
+    stalled->stalled = false;
+    fixture_pump(&fixture);
+    assert_int_equal(stalled->received.length, 300000);
+    assert_int_equal(fixture.relay.buffers.charged_bytes, 0);
+    connect_one();
+    assert_int_equal(established_count(), 3);
+}
+
+static void when_buffers_are_full_the_one_that_holds_most_is_reset(void **state)
+{
+    (void)state;
+    fixture.settings.buffer_memory_bytes = (uint32_t)STALLED_BYTES + 4000;
+    start();
+    struct fixture_client *small = connect_one();
+    struct fixture_client *large = connect_one();
+    fixture_stream_send(fixture_stream(&fixture, 0), pattern, 300000);
+    small->stalled = true;
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.buffers.level, BUFFER_SHUT);
+    stall(large, 1);
+    assert_int_equal(fixture.relay.buffers.level, BUFFER_OVER);
+    fixture_wait(&fixture, BUFFER_RELIEF_MS + 10);
+    /* They hold the same: one of them is enough. */
+    assert_int_equal(fixture.relay.counters.sessions_shed, 1);
+    assert_int_equal(small->wire->reset + large->wire->reset, 1);
+    assert_int_equal(fixture.relay.client_count, 1);
+    assert_in_range(fixture.relay.buffers.charged_bytes, STALLED_BYTES - 64, STALLED_BYTES);
+    assert_int_equal(fixture_stream(&fixture, 0)->closed + fixture_stream(&fixture, 1)->closed, 1);
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, setup, teardown)
 
 int main(void)
@@ -326,6 +388,8 @@ int main(void)
         TEST(who_says_nothing_is_reset_after_the_idle_timeout),
         TEST(clients_may_come_and_go_while_idle_ones_are_looked_for),
         TEST(who_takes_nothing_is_reset_after_the_stall_timeout),
+        TEST(full_buffers_refuse_new_clients_until_there_is_room),
+        TEST(when_buffers_are_full_the_one_that_holds_most_is_reset),
         TEST(broken_connections_end_some_in_each_batch),
         TEST(a_broken_connection_that_ends_otherwise_leaves_the_list),
         TEST(without_memory_for_a_turn_a_broken_connection_ends_at_once),

@@ -419,7 +419,7 @@ static void a_stalled_client_holds_its_window_and_nobody_else(void **state)
     fixture_pump(&fixture);
     size_t held = sizeof(pattern) - trunk_stream_queued(&stream->stream);
     /* What its connection holds, and one window. */
-    assert_in_range(held, 65536, 65536 + LIMIT_STREAM_WINDOW_BYTES);
+    assert_in_range(held, 65536 - TLS_RECORD_MAX_BYTES, 65536 + LIMIT_STREAM_WINDOW_BYTES);
     assert_int_equal(trunk_stream_room(&stream->stream), 0);
     /* Nothing is consumed before the transport has taken it. */
     struct edge_client *edge = slab_next(&fixture.relay.client_slab, NULL);
@@ -643,6 +643,7 @@ static void an_idle_client_holds_no_buffers(void **state)
     fixture_client_send(client, pattern, 50000);
     fixture_stream_send(fixture_stream(&fixture, 0), pattern, 50000);
     fixture_pump(&fixture);
+    fixture_wait(&fixture, 3000); /* windows are measured for a moment after the last byte */
     struct edge_client *edge = slab_next(&fixture.relay.client_slab, NULL);
     assert_null(edge->extra);
     assert_null(edge->stream.work);

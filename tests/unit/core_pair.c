@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "mux/limits.h"
 #include "mux/memory.h"
 
 #define PUMP_CAPACITY 16384U
@@ -88,6 +89,30 @@ static void client_on_closed(void *owner, struct trunk_stream *stream, enum erro
     client->detail = detail;
 }
 
+static void client_on_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
+{
+    (void)owner;
+    client_of(stream)->suspended++;
+    client_of(stream)->error = reason;
+}
+
+static void client_on_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note)
+{
+    struct core_client *client = client_of(stream);
+
+    (void)owner;
+    client->noted++;
+    client->note = *note;
+    client->note.bytes = memcpy(client->note_bytes, note->bytes, note->length);
+}
+
+static void client_on_resumed(void *owner, struct trunk_stream *stream)
+{
+    (void)owner;
+    client_of(stream)->resumed++;
+    client_push(client_of(stream));
+}
+
 static struct trunk_stream *client_on_opening(void *owner, const struct metadata *metadata, int *status)
 {
     (void)status;
@@ -128,6 +153,9 @@ static const struct trunk_events client_events = {
     .end = client_on_end,
     .writable = client_on_writable,
     .closed = client_on_closed,
+    .suspended = client_on_suspended,
+    .noted = client_on_noted,
+    .resumed = client_on_resumed,
     .ready = client_on_ready,
     .goaway = client_on_goaway,
     .refused = client_on_refused,
@@ -161,12 +189,16 @@ static enum error_code pair_open_trunks(struct core_pair *pair, uint32_t window)
 
     trunk_settings_init(&edge, TRUNK_OPENER);
     trunk_settings_init(&pair->settings.trunk, TRUNK_ACCEPTOR);
+    edge.resume = pair->settings.trunk.resume = pair->settings.resume_timeout_ms > 0;
+    edge.work_slab = &pair->edge_works;
+    pair->settings.trunk.work_slab = &pair->worker.work_slab;
     if (window != 0) {
         edge.stream_window_bytes = window;
         pair->settings.trunk.stream_window_bytes = window;
     }
     error = trunk_new(&pair->edge, &edge, pair->scheduler, &pair->carrier, &client_events, pair);
     if (error == ERROR_NONE) {
+        pair->settings.trunk.buffers = &pair->worker.buffers;
         error = trunk_new(&pair->core, &pair->settings.trunk, pair->scheduler, &pair->carrier, &session_trunk_events,
                           &pair->origin);
     }
@@ -201,19 +233,20 @@ static enum error_code pair_open(struct core_pair *pair, const trunkline_handler
     return error;
 }
 
-enum error_code core_pair_init(struct core_pair *pair, const trunkline_handler *handler, const char *argument,
-                               bool with_loop, uint32_t window)
+static enum error_code pair_init(struct core_pair *pair, const trunkline_handler *handler, const char *argument,
+                                 bool with_loop, uint32_t window)
 {
     enum error_code error;
 
-    memset(pair, 0, sizeof(*pair));
     scheduler_init(&pair->own, 1000000);
+    trunk_work_slab_init(&pair->edge_works);
     pair->scheduler = &pair->own;
     if (with_loop) {
         assert_int_equal(loop_new(&pair->loop), ERROR_NONE);
         pair->scheduler = loop_scheduler(pair->loop);
     }
     pair->settings.sessions_max = 1000;
+    pair->settings.buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES;
     pair->settings.trunks_max = 10;
     pair->settings.services = &pair->services;
     pair->settings.totals = &pair->totals;
@@ -221,6 +254,7 @@ enum error_code core_pair_init(struct core_pair *pair, const trunkline_handler *
     pair->events.stopped = pair_on_stopped;
     pair->origin.worker = &pair->worker;
     strcpy(pair->origin.peer, "203.0.113.1:1000");
+    pair->origin.name = "edge.example";
     pair->carrier = (struct trunk_carrier){.want_send = pair_on_want_send, .failed = pair_on_failed};
     error = pair_open(pair, handler, argument, window);
     if (error != ERROR_NONE && pair->loop != NULL) {
@@ -229,10 +263,38 @@ enum error_code core_pair_init(struct core_pair *pair, const trunkline_handler *
     return error;
 }
 
-void core_pair_dispose(struct core_pair *pair)
+enum error_code core_pair_init(struct core_pair *pair, const trunkline_handler *handler, const char *argument,
+                               bool with_loop, uint32_t window)
+{
+    memset(pair, 0, sizeof(*pair));
+    return pair_init(pair, handler, argument, with_loop, window);
+}
+
+enum error_code core_pair_init_resuming(struct core_pair *pair, const trunkline_handler *handler,
+                                        uint32_t resume_timeout_ms)
+{
+    memset(pair, 0, sizeof(*pair));
+    pair->settings.resume_timeout_ms = resume_timeout_ms;
+    return pair_init(pair, handler, "", false, 0);
+}
+
+void core_pair_lose(struct core_pair *pair)
 {
     trunk_free(&pair->edge);
     trunk_free(&pair->core);
+}
+
+enum error_code core_pair_connect(struct core_pair *pair, const char *name)
+{
+    pair->origin.name = name;
+    enum error_code error = pair_open_trunks(pair, 0);
+    core_pair_pump(pair);
+    return error;
+}
+
+void core_pair_dispose(struct core_pair *pair)
+{
+    core_pair_lose(pair);
     for (int i = 0; i < 100 && !list_empty(&pair->worker.closing); i++) {
         scheduler_run_tasks(pair->scheduler);
     }
@@ -242,6 +304,7 @@ void core_pair_dispose(struct core_pair *pair)
     assert_int_equal(core_worker_session_count(&pair->worker), 0);
     assert_int_equal(atomic_load(&pair->totals.sessions), 0);
     core_worker_dispose(&pair->worker);
+    slab_dispose(&pair->edge_works);
     assert_int_equal(pair->scheduler->timers.armed, 0);
     core_services_dispose(&pair->services);
     if (pair->loop != NULL) {
@@ -270,8 +333,9 @@ void core_pair_pump(struct core_pair *pair)
     bool moved = true;
 
     while (moved && pair->failure == ERROR_NONE) {
-        moved = pair_move(pair, pair->edge, pair->core);
-        moved = pair_move(pair, pair->core, pair->edge) || moved;
+        bool whole = pair->edge != NULL && pair->core != NULL;
+        moved = whole && pair_move(pair, pair->edge, pair->core);
+        moved = (whole && pair_move(pair, pair->core, pair->edge)) || moved;
         if (pair->loop != NULL) {
             loop_run_once(pair->loop, 0);
         } else {
@@ -318,6 +382,11 @@ enum error_code core_client_open_as(struct core_pair *pair, struct core_client *
     client->consume = true;
     core_pair_pump(pair);
     return trunk_stream_open(pair->edge, &client->stream, metadata);
+}
+
+enum error_code core_client_resume(struct core_pair *pair, struct core_client *client, const struct metadata *metadata)
+{
+    return trunk_stream_resume(pair->edge, &client->stream, metadata);
 }
 
 enum error_code core_client_open(struct core_pair *pair, struct core_client *client, const char *service)

@@ -20,6 +20,11 @@ struct core_client {
     int ended;
     int writable;
     int closed;
+    int suspended;
+    int resumed;
+    int noted;
+    struct metadata_note note; /* the last; its bytes are in note_bytes */
+    uint8_t note_bytes[METADATA_NOTE_MAX];
     enum error_code error;
     uint32_t detail;
     const uint8_t *to_send; /* goes on being written as there is room */
@@ -37,6 +42,7 @@ struct core_pair {
     struct core_worker_events events;
     struct core_worker worker;
     struct session_origin origin;
+    struct slab edge_works;
     struct trunk *edge;
     struct trunk *core;
     struct trunk_carrier carrier;
@@ -49,6 +55,17 @@ struct core_pair {
  * `window` is the stream window of both ends, 0 the default. */
 enum error_code core_pair_init(struct core_pair *pair, const trunkline_handler *handler, const char *argument,
                                bool with_loop, uint32_t window);
+
+/* As core_pair_init in virtual time, with sessions that outlive their trunk for so long. The edge's certificate has the
+ * name "edge.example". */
+enum error_code core_pair_init_resuming(struct core_pair *pair, const trunkline_handler *handler,
+                                        uint32_t resume_timeout_ms);
+
+/* Both ends of the trunk are gone. */
+void core_pair_lose(struct core_pair *pair);
+
+/* A new trunk, of an edge with this name in its certificate (static). */
+enum error_code core_pair_connect(struct core_pair *pair, const char *name);
 
 /* Ends both trunks and checks that nothing is left behind. */
 void core_pair_dispose(struct core_pair *pair);
@@ -69,6 +86,9 @@ enum error_code core_client_open(struct core_pair *pair, struct core_client *cli
 /* Opens a stream with this metadata. */
 enum error_code core_client_open_as(struct core_pair *pair, struct core_client *client,
                                     const struct metadata *metadata);
+
+/* Asks for the client's suspended stream, with the same metadata. */
+enum error_code core_client_resume(struct core_pair *pair, struct core_client *client, const struct metadata *metadata);
 
 /* Writes all of it, as there is room; with `end`, ends after the last byte. The bytes stay the caller's. */
 void core_client_send(struct core_client *client, const void *bytes, size_t length, bool end);

@@ -37,7 +37,7 @@ static void read_text(struct reading *reading, const char *text)
 /* Standard error is read back from a file meanwhile. */
 static void read_arguments(struct reading *reading, const char *const *words)
 {
-    char *argv[64] = {(char *)(uintptr_t) "trunkline-core"};
+    char *argv[96] = {(char *)(uintptr_t) "trunkline-core"};
     int argc = 1;
     for (; words[argc - 1] != NULL; argc++) {
         argv[argc] = (char *)(uintptr_t)words[argc - 1];
@@ -98,7 +98,9 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_int_equal(settings->sessions_per_trunk, LIMIT_SESSIONS_PER_TRUNK);
     assert_int_equal(settings->trunks_max, LIMIT_CORE_TRUNKS);
     assert_int_equal(settings->stream_window_bytes, LIMIT_STREAM_WINDOW_BYTES);
+    assert_int_equal(settings->stream_window_max_bytes, LIMIT_STREAM_WINDOW_MAX_BYTES);
     assert_int_equal(settings->trunk_window_bytes, LIMIT_TRUNK_WINDOW_BYTES);
+    assert_int_equal(settings->buffer_memory_bytes, LIMIT_BUFFER_MEMORY_BYTES);
     assert_int_equal(settings->header_bytes_max, LIMIT_HEADER_BYTES);
     assert_int_equal(settings->handshake_timeout_ms, TIMEOUT_TRUNK_HANDSHAKE_MS);
     assert_int_equal(settings->drain_timeout_ms, TIMEOUT_DRAIN_MS);
@@ -115,6 +117,21 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_null(reading.settings.services);
 }
 
+static void only_a_service_that_there_is_reopens(void **state)
+{
+    (void)state;
+    struct reading reading;
+    READ(&reading, REQUIRED_ARGUMENTS, "--service=web=forward:127.0.0.1:80", "--reopen=echo");
+    assert_int_equal(reading.verdict, SETTINGS_RUN);
+    assert_true(reading.settings.services[0].reopens);
+    assert_false(reading.settings.services[1].reopens);
+    core_settings_dispose(&reading.settings);
+    READ(&reading, REQUIRED_ARGUMENTS, "--reopen=echo", "--reopen=ech");
+    assert_int_equal(reading.verdict, SETTINGS_WRONG);
+    assert_non_null(strstr(reading.errors, "no service is named ech"));
+    core_settings_dispose(&reading.settings);
+}
+
 static void every_field_has_an_option(void **state)
 {
     (void)state;
@@ -122,11 +139,11 @@ static void every_field_has_an_option(void **state)
     READ(&reading, REQUIRED_ARGUMENTS, "--listen=[::]:0", "--service=web=forward:127.0.0.1:80",
          "--service=local=forward:unix:/run/a=b", "--service=chat=plugin:./chat.so", "--allow-name=edge-1",
          "--allow-name=edge-2", "--reopen=web", "--workers=256", "--sessions-max=10", "--sessions-per-trunk=11",
-         "--trunks-max=12", "--stream-window=32K", "--trunk-window=1M", "--header-bytes-max=8K",
-         "--handshake-timeout=1ms", "--drain-timeout=0", "--resume-timeout=4ms", "--ping-interval=2ms",
-         "--ping-timeout=3ms", "--log-level=error", "--log-format=json", "--user=nobody:nogroup", "--sandbox=require",
-         "--sandbox-allow=ptrace", "--sandbox-allow=bind", "--sandbox-read=/a", "--sandbox-write=/b",
-         "--sandbox-write=/c", "--check-config");
+         "--trunks-max=12", "--stream-window=32K", "--stream-window-max=64K", "--trunk-window=1M", "--buffer-memory=2M",
+         "--header-bytes-max=8K", "--handshake-timeout=1ms", "--drain-timeout=0", "--resume-timeout=4ms",
+         "--ping-interval=2ms", "--ping-timeout=3ms", "--log-level=error", "--log-format=json", "--user=nobody:nogroup",
+         "--sandbox=require", "--sandbox-allow=ptrace", "--sandbox-allow=bind", "--sandbox-read=/a",
+         "--sandbox-write=/b", "--sandbox-write=/c", "--check-config");
     const struct core_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
@@ -138,12 +155,20 @@ static void every_field_has_an_option(void **state)
     assert_service(&settings->services[3], "chat", "plugin", "./chat.so");
     assert_int_equal(settings->allowed_name_count, 2);
     assert_string_equal(settings->allowed_names[1], "edge-2");
-    const uint32_t numbers[] = {
-        settings->workers,          settings->sessions_max,         settings->sessions_per_trunk,
-        settings->trunks_max,       settings->stream_window_bytes,  settings->trunk_window_bytes,
-        settings->header_bytes_max, settings->handshake_timeout_ms, settings->drain_timeout_ms,
-        settings->ping_interval_ms, settings->ping_timeout_ms};
-    const uint32_t expected[] = {256, 10, 11, 12, 32768, 1048576, 8192, 1, 0, 2, 3};
+    const uint32_t numbers[] = {settings->workers,
+                                settings->sessions_max,
+                                settings->sessions_per_trunk,
+                                settings->trunks_max,
+                                settings->stream_window_bytes,
+                                settings->trunk_window_bytes,
+                                settings->header_bytes_max,
+                                settings->handshake_timeout_ms,
+                                settings->drain_timeout_ms,
+                                settings->ping_interval_ms,
+                                settings->ping_timeout_ms,
+                                settings->stream_window_max_bytes,
+                                settings->buffer_memory_bytes};
+    const uint32_t expected[] = {256, 10, 11, 12, 32768, 1048576, 8192, 1, 0, 2, 3, 65536, 2097152};
     assert_memory_equal(numbers, expected, sizeof expected);
     assert_string_equal(settings->user, "nobody:nogroup");
     assert_int_equal(settings->sandbox, SANDBOX_REQUIRE);
@@ -212,10 +237,15 @@ static void a_missing_option_is_named_with_its_purpose(void **state)
 static void limits_that_contradict_are_refused(void **state)
 {
     (void)state;
-    refused(WHOLE "stream-window = 16M", "core.conf:5: stream-window: trunk-window must be larger than "
-                                         "stream-window, or one session stops them all\n");
+    refused(WHOLE "stream-window = 16M",
+            "core.conf:5: stream-window: stream-window-max must not be smaller than stream-window\n");
+    refused(WHOLE "stream-window-max = 1K",
+            "core.conf:5: stream-window-max: stream-window-max must not be smaller than stream-window\n");
+    refused(WHOLE "stream-window-max = 16M", "core.conf:5: stream-window-max: trunk-window must be larger than "
+                                             "stream-window-max, or one session stops them all\n");
     refused(WHOLE "trunk-window = 64K", "core.conf:5: trunk-window: trunk-window must be larger than "
-                                        "stream-window, or one session stops them all\n");
+                                        "stream-window-max, or one session stops them all\n");
+    refused(WHOLE "buffer-memory = 64K", "core.conf:5: buffer-memory: must be between 1M and 2147483647\n");
     refused(WHOLE "ping-interval = 0s", "core.conf:5: ping-interval: must be between 1ms and 24h\n");
     refused(WHOLE "header-bytes-max = 2M", "core.conf:5: header-bytes-max: must be between 1K and 1M\n");
     refused(WHOLE "listen = 8443", "core.conf:5: listen: \"8443\" is not of the form ADDR:PORT\n");
@@ -305,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_command_line_gets_the_defaults),
+        cmocka_unit_test(only_a_service_that_there_is_reopens),
         cmocka_unit_test(every_field_has_an_option),
         cmocka_unit_test(services_read_in_every_form_of_the_file),
         cmocka_unit_test(broken_services_are_refused),

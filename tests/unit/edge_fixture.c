@@ -234,11 +234,34 @@ static struct fixture_stream *stream_of(struct trunk_stream *stream)
     return container_of(stream, struct fixture_stream, stream);
 }
 
+/* The stream of a session at the core that the link belongs to, or NULL. */
+static struct fixture_stream *core_session(struct fixture_link *link, const struct metadata_session *session)
+{
+    struct fixture *fixture = link->fixture;
+    for (size_t i = 0; i < fixture->stream_count && session->known; i++) {
+        struct fixture_stream *stream = &fixture->streams[i];
+        if (stream->session.known && fixture->links[stream->link].core == link->core &&
+            memcmp(stream->session.id, session->id, sizeof(session->id)) == 0) {
+            return stream;
+        }
+    }
+    return NULL;
+}
+
 static struct trunk_stream *core_opening(void *owner, const struct metadata *metadata, int *status)
 {
-    (void)status;
     struct fixture_link *link = owner;
     struct fixture *fixture = link->fixture;
+    struct fixture_stream *same = core_session(link, &metadata->session);
+    if (same != NULL || metadata->session.resumes) {
+        if (same != NULL && !fixture->forgetful && trunk_stream_interrupt(&same->stream) == ERROR_NONE) {
+            same->asked_again++;
+            same->link = link->number;
+            return &same->stream;
+        }
+        *status = 410;
+        return NULL;
+    }
     bool declines = fixture->answer == FIXTURE_DECLINE || fixture->decline_link == link->number;
     if (declines || fixture->stream_count == FIXTURE_STREAMS_MAX) {
         return NULL;
@@ -248,6 +271,7 @@ static struct trunk_stream *core_opening(void *owner, const struct metadata *met
     stream->fixture = fixture;
     stream->link = link->number;
     stream->client = metadata->client;
+    stream->session = metadata->session;
     strncpy(stream->service, metadata->service, sizeof(stream->service) - 1);
     strncpy(stream->server_name, metadata->server_name, sizeof(stream->server_name) - 1);
     return &stream->stream;
@@ -290,6 +314,21 @@ static void core_closed(void *owner, struct trunk_stream *stream, enum error_cod
     stream_of(stream)->detail = detail;
 }
 
+static void core_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
+{
+    (void)reason;
+    stream_of(stream)->suspended++;
+    if (((struct fixture_link *)owner)->fixture->over) {
+        trunk_stream_reset(stream, TRUNK_CODE_CANCEL);
+    }
+}
+
+static void core_resumed(void *owner, struct trunk_stream *stream)
+{
+    (void)owner;
+    stream_of(stream)->resumed++;
+}
+
 static void core_nothing(void *owner)
 {
     (void)owner;
@@ -321,6 +360,8 @@ static const struct trunk_events core_events = {
     .end = core_end,
     .writable = core_writable,
     .closed = core_closed,
+    .suspended = core_suspended,
+    .resumed = core_resumed,
     .ready = core_nothing,
     .goaway = core_goaway,
     .refused = core_refused,
@@ -339,6 +380,8 @@ static bool core_greeted(struct link *link, uint32_t edge_worker)
     struct trunk_settings settings;
     (void)edge_worker;
     trunk_settings_init(&settings, TRUNK_ACCEPTOR);
+    settings.resume = owner->fixture->resumes;
+    settings.work_slab = &owner->fixture->core_works;
     if (owner->fixture->core_streams_max != 0) {
         settings.sessions_max = owner->fixture->core_streams_max;
     }
@@ -588,6 +631,7 @@ void fixture_prepare(struct fixture *fixture)
     static char service[] = "echo";
     memset(fixture, 0, sizeof(*fixture));
     scheduler_init(&fixture->scheduler, 1000000U);
+    trunk_work_slab_init(&fixture->core_works);
     fixture->decline_link = SIZE_MAX;
     fixture->listens[0].address = address;
     fixture->cores[0] = (struct edge_core_settings){.address = first, .name = name};
@@ -605,7 +649,9 @@ void fixture_prepare(struct fixture *fixture)
         .sessions_per_trunk = LIMIT_SESSIONS_PER_TRUNK,
         .trunk_opens_max = LIMIT_TRUNK_OPENS,
         .stream_window_bytes = LIMIT_STREAM_WINDOW_BYTES,
+        .stream_window_max_bytes = LIMIT_STREAM_WINDOW_MAX_BYTES,
         .trunk_window_bytes = LIMIT_TRUNK_WINDOW_BYTES,
+        .buffer_memory_bytes = LIMIT_BUFFER_MEMORY_BYTES,
         .handshake_timeout_ms = TIMEOUT_HANDSHAKE_MS,
         .open_timeout_ms = TIMEOUT_OPEN_MS,
         .linger_timeout_ms = TIMEOUT_LINGER_MS,
@@ -628,9 +674,11 @@ enum error_code fixture_start(struct fixture *fixture)
         .sessions_max = fixture->settings.sessions_max,
         .handshakes_max = fixture->settings.handshakes_max,
         .handshakes_per_second = fixture->settings.handshakes_per_second,
+        .buffer_memory_bytes = fixture->settings.buffer_memory_bytes,
         .admission = fixture->admission,
         .edge_worker = 7,
         .seed = 1,
+        .session_secret = "a secret of 32 bytes, and no mor",
     };
     enum error_code error = scratch_init(&fixture->scratch);
     if (error != ERROR_NONE) {
@@ -649,6 +697,7 @@ enum error_code fixture_start(struct fixture *fixture)
 
 void fixture_dispose(struct fixture *fixture)
 {
+    fixture->over = true;
     if (fixture->started) {
         relay_dispose(&fixture->relay);
         for (size_t i = 0; i < fixture->link_count; i++) {
@@ -663,8 +712,10 @@ void fixture_dispose(struct fixture *fixture)
         free(fixture->clients[i].received.bytes);
     }
     for (size_t i = 0; i < fixture->stream_count; i++) {
+        trunk_stream_reset(&fixture->streams[i].stream, TRUNK_CODE_CANCEL);
         free(fixture->streams[i].received.bytes);
     }
+    slab_dispose(&fixture->core_works);
     for (size_t i = 0; i < fixture->wire_count; i++) {
         free(fixture->wires[i][0].incoming.bytes);
         free(fixture->wires[i][1].incoming.bytes);

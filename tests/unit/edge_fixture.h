@@ -65,6 +65,10 @@ struct fixture_stream {
     struct address_compact client;
     struct fixture_bytes received;
     size_t unconsumed;
+    struct metadata_session session;
+    int suspended;
+    int resumed;
+    int asked_again; /* requests with the same session, but the first */
     bool attached;
     bool ended;
     bool closed;
@@ -110,6 +114,10 @@ struct fixture {
     enum fixture_answer answer;
     int status;
     size_t decline_link; /* FIXTURE_ACCEPT: this link declines; SIZE_MAX: none */
+    bool resumes;        /* the cores do; the edge: settings.resume_timeout_ms */
+    bool forgetful;      /* no core knows a session any more */
+    struct slab core_works;
+    bool over;           /* being disposed of */
     bool hold_data;      /* the core does not consume */
     bool dial_fails;     /* at once */
     bool core_silent;    /* accepts connections and says nothing */

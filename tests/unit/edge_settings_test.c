@@ -41,7 +41,7 @@ static void read_text(struct reading *reading, const char *text)
 /* Standard error is read back from a file meanwhile. */
 static void read_arguments(struct reading *reading, const char *const *words)
 {
-    char *argv[64] = {(char *)(uintptr_t) "trunkline-edge"};
+    char *argv[96] = {(char *)(uintptr_t) "trunkline-edge"};
     int argc = 1;
     for (; words[argc - 1] != NULL; argc++) {
         argv[argc] = (char *)(uintptr_t)words[argc - 1];
@@ -108,7 +108,9 @@ static void the_smallest_command_line_gets_the_defaults(void **state)
     assert_int_equal(settings->sessions_per_trunk, LIMIT_SESSIONS_PER_TRUNK);
     assert_int_equal(settings->trunk_opens_max, LIMIT_TRUNK_OPENS);
     assert_int_equal(settings->stream_window_bytes, LIMIT_STREAM_WINDOW_BYTES);
+    assert_int_equal(settings->stream_window_max_bytes, LIMIT_STREAM_WINDOW_MAX_BYTES);
     assert_int_equal(settings->trunk_window_bytes, LIMIT_TRUNK_WINDOW_BYTES);
+    assert_int_equal(settings->buffer_memory_bytes, LIMIT_BUFFER_MEMORY_BYTES);
     assert_int_equal(settings->handshake_timeout_ms, TIMEOUT_HANDSHAKE_MS);
     assert_int_equal(settings->open_timeout_ms, TIMEOUT_OPEN_MS);
     assert_int_equal(settings->linger_timeout_ms, TIMEOUT_LINGER_MS);
@@ -138,10 +140,11 @@ static void every_field_has_an_option(void **state)
          "--connections-per-network=23", "--arrivals-per-address=24", "--arrivals-per-network=25",
          "--network-ipv4-bits=26", "--network-ipv6-bits=27", "--idle-timeout=28ms", "--stall-timeout=29ms",
          "--keepalive=30ms", "--resume-timeout=31ms", "--reopen-after=32ms", "--sessions-per-trunk=12",
-         "--trunk-opens-max=13", "--stream-window=32K", "--trunk-window=1M", "--handshake-timeout=1ms",
-         "--open-timeout=2ms", "--linger-timeout=3ms", "--drain-timeout=4ms", "--ping-interval=5ms",
-         "--ping-timeout=6ms", "--reconnect-min=7ms", "--reconnect-max=8ms", "--log-level=debug", "--log-format=json",
-         "--user=nobody", "--sandbox=off", "--control=a.control", "--takeover=b.control", "--check-config");
+         "--trunk-opens-max=13", "--stream-window=32K", "--stream-window-max=64K", "--trunk-window=1M",
+         "--buffer-memory=2M", "--handshake-timeout=1ms", "--open-timeout=2ms", "--linger-timeout=3ms",
+         "--drain-timeout=4ms", "--ping-interval=5ms", "--ping-timeout=6ms", "--reconnect-min=7ms",
+         "--reconnect-max=8ms", "--log-level=debug", "--log-format=json", "--user=nobody", "--sandbox=off",
+         "--control=a.control", "--takeover=b.control", "--check-config");
     const struct edge_settings *settings = &reading.settings;
     assert_string_equal(reading.errors, "");
     assert_int_equal(reading.verdict, SETTINGS_RUN);
@@ -196,9 +199,11 @@ static void every_field_has_an_option(void **state)
                                 settings->stall_timeout_ms,
                                 settings->keepalive_ms,
                                 settings->resume_timeout_ms,
-                                settings->reopen_after_ms};
-    const uint32_t expected[] = {64, 3, 10, 11, 12, 13, 32768, 1048576, 1,  2,  3,  4,  5,  6,
-                                 7,  8, 21, 22, 23, 24, 25,    26,      27, 28, 29, 30, 31, 32};
+                                settings->reopen_after_ms,
+                                settings->stream_window_max_bytes,
+                                settings->buffer_memory_bytes};
+    const uint32_t expected[] = {64, 3,  10, 11, 12, 13, 32768, 1048576, 1,  2,  3,  4,  5,  6,     7,
+                                 8,  21, 22, 23, 24, 25, 26,    27,      28, 29, 30, 31, 32, 65536, 2097152};
     assert_memory_equal(numbers, expected, sizeof expected);
     assert_int_equal(settings->log_level, LOG_DEBUG);
     assert_string_equal(settings->user, "nobody");
@@ -316,10 +321,15 @@ static void limits_that_contradict_are_refused(void **state)
                                          "reconnect-max\n");
     refused(WHOLE "reconnect-max = 50ms", "edge.conf:6: reconnect-max: reconnect-min must not be longer than "
                                           "reconnect-max\n");
-    refused(WHOLE "stream-window = 16M", "edge.conf:6: stream-window: trunk-window must be larger than "
-                                         "stream-window, or one client stops them all\n");
+    refused(WHOLE "stream-window = 16M",
+            "edge.conf:6: stream-window: stream-window-max must not be smaller than stream-window\n");
+    refused(WHOLE "stream-window-max = 1K",
+            "edge.conf:6: stream-window-max: stream-window-max must not be smaller than stream-window\n");
+    refused(WHOLE "stream-window-max = 16M", "edge.conf:6: stream-window-max: trunk-window must be larger than "
+                                             "stream-window-max, or one client stops them all\n");
     refused(WHOLE "trunk-window = 64K", "edge.conf:6: trunk-window: trunk-window must be larger than "
-                                        "stream-window, or one client stops them all\n");
+                                        "stream-window-max, or one client stops them all\n");
+    refused(WHOLE "buffer-memory = 64K", "edge.conf:6: buffer-memory: must be between 1M and 2147483647\n");
     refused(WHOLE "ping-timeout = 0", "edge.conf:6: ping-timeout: must be between 1ms and 24h\n");
     refused(WHOLE "trunks = 65", "edge.conf:6: trunks: must be between 1 and 64\n");
     refused(WHOLE "workers = 257", "edge.conf:6: workers: must be between 0 and 256\n");

@@ -137,6 +137,12 @@ static void each_malformed_field_is_found(void **state)
         {"trunkline-tls", "version=0304"},
         {"trunkline-tls", "version=03g4;suite=1301"},
         {"trunkline-tls", "version=0304;suite=13011"},
+        {"trunkline-received", "0"}, /* of no session */
+        {"trunkline-session", ""},
+        {"trunkline-session", "000102030405060708090a0b0c0d0e0"},
+        {"trunkline-session", "000102030405060708090a0b0c0d0e0f0"},
+        {"trunkline-session", "000102030405060708090A0B0C0D0E0F"},
+        {"trunkline-session", "000102030405060708090a0b0c0d0e0g"},
     };
     struct metadata_parser parser;
     assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
@@ -149,6 +155,149 @@ static void each_malformed_field_is_found(void **state)
         {":method", "CONNECT"}, {":authority", "a"}, {"forwarded", "FOR=\"192.0.2.1:1\";proto=https"}, {"x-other", ""}};
     assert_int_equal(parse(&parser, good, 4), ERROR_NONE);
     assert_int_equal(parser.view.client.port, 1);
+    metadata_parser_dispose(&parser);
+}
+
+static void a_session_that_goes_on_says_where(void **state)
+{
+    (void)state;
+    static const uint32_t offsets[] = {0, 1, 999999999, 1000000000, UINT32_MAX};
+    struct metadata_parser parser;
+    char room[METADATA_ENCODE_BYTES];
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < 3 * sizeof(offsets) / sizeof(offsets[0]); i++) {
+        struct metadata metadata = {.service = "echo"};
+        size_t count = 0;
+        metadata.session.known = i % 3 > 0;
+        metadata.session.resumes = i % 3 > 1;
+        metadata.session.received = offsets[i / 3];
+        for (size_t k = 0; k < METADATA_SESSION_BYTES; k++) {
+            metadata.session.id[k] = (uint8_t)(0xf7 + 13 * k);
+        }
+        assert_int_equal(metadata_encode(&metadata, room, sizeof(room), fields, &count), ERROR_NONE);
+        metadata_parse_begin(&parser);
+        for (size_t k = 0; k < count; k++) {
+            metadata_parse_field(&parser, fields[k].name, fields[k].name_length, fields[k].value,
+                                 fields[k].value_length);
+        }
+        assert_int_equal(metadata_parse_end(&parser), ERROR_NONE);
+        const struct metadata_session *session = &parser.view.session;
+        assert_int_equal(session->known, metadata.session.known);
+        assert_int_equal(session->resumes, metadata.session.resumes);
+        if (session->known) {
+            assert_memory_equal(session->id, metadata.session.id, METADATA_SESSION_BYTES);
+        }
+        if (session->resumes) {
+            assert_int_equal(session->received, offsets[i / 3]);
+        }
+    }
+    metadata_parser_dispose(&parser);
+}
+
+static void an_offset_is_decimal_and_below_the_bound(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "", "-1", "+1", " 1", "1 ", "0x1", "4294967296", "99999999999", "18446744073709551617"};
+    uint32_t received = 7;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_false(metadata_parse_received(wrong[i], strlen(wrong[i]), &received));
+        const char *const pairs[][2] = {{":method", "CONNECT"},
+                                        {":authority", "a"},
+                                        {"trunkline-session", "000102030405060708090a0b0c0d0e0f"},
+                                        {"trunkline-received", wrong[i]}};
+        struct metadata_parser parser;
+        assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+        assert_int_equal(parse(&parser, pairs, 4), ERROR_BAD_METADATA);
+        metadata_parser_dispose(&parser);
+    }
+    assert_true(metadata_parse_received("0000000042", 10, &received));
+    assert_int_equal(received, 42);
+    assert_true(metadata_parse_received("4294967295", 10, &received));
+    assert_int_equal(received, UINT32_MAX);
+}
+
+/* Encodes a request of a session that may be opened again, and parses it. */
+static enum error_code note_there_and_back(struct metadata_parser *parser, const struct metadata_note *note)
+{
+    static char room[METADATA_ENCODE_BYTES + 2U * METADATA_NOTE_MAX + 80U];
+    struct metadata metadata = {.service = "a", .session = {.known = 1, .resumes = 1, .reopens = 1}};
+    struct metadata_field fields[METADATA_FIELDS_MAX];
+    size_t count = 0;
+    metadata.session.received = 4000000000U;
+    metadata.session.acknowledged = 12;
+    metadata.session.note = *note;
+    assert_true(metadata_encode_bytes(&metadata) <= sizeof(room));
+    enum error_code error = metadata_encode(&metadata, room, metadata_encode_bytes(&metadata), fields, &count);
+    metadata_parse_begin(parser);
+    for (size_t i = 0; i < count && error == ERROR_NONE; i++) {
+        metadata_parse_field(parser, fields[i].name, fields[i].name_length, fields[i].value, fields[i].value_length);
+    }
+    return error == ERROR_NONE ? metadata_parse_end(parser) : error;
+}
+
+static void notes_of_every_length_come_back(void **state)
+{
+    (void)state;
+    struct metadata_parser parser;
+    uint8_t bytes[METADATA_NOTE_MAX];
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * 7U);
+    }
+    for (uint32_t length = 0; length <= sizeof(bytes); length++) {
+        struct metadata_note note = {.bytes = bytes, .length = length, .sent = UINT32_MAX, .consumed = length};
+        assert_int_equal(note_there_and_back(&parser, &note), ERROR_NONE);
+        const struct metadata_session *session = &parser.view.session;
+        assert_true(session->known && session->resumes && session->reopens);
+        assert_int_equal(session->received, 4000000000U);
+        assert_int_equal(session->acknowledged, 12);
+        assert_non_null(session->note.bytes);
+        assert_int_equal(session->note.length, length);
+        assert_memory_equal(session->note.bytes, bytes, length);
+        assert_int_equal(session->note.sent, UINT32_MAX);
+        assert_int_equal(session->note.consumed, length);
+    }
+    assert_int_equal(note_there_and_back(&parser, &(struct metadata_note){0}), ERROR_NONE);
+    assert_null(parser.view.session.note.bytes);
+    metadata_parser_dispose(&parser);
+}
+
+static void malformed_notes_are_found(void **state)
+{
+    (void)state;
+    static char too_long[4U * METADATA_NOTE_MAX];
+    static const char *const wrong[] = {
+        "",
+        ":",
+        "::",
+        "::;sent=1",
+        "::;consumed=1;sent=1",
+        "::;sent=1;consumed=",
+        "::;sent=;consumed=1",
+        "::;sent=4294967296;consumed=1",
+        "::;sent=1;consumed=1;more=1",
+        "::;sent=1;consumed=1 ",
+        "::;sent=-1;consumed=1",
+        ":A*A=:;sent=1;consumed=1",
+        "AAAA;sent=1;consumed=1",
+        ":AAAA;sent=1;consumed=1",
+        ":AA:AA:;sent=1;consumed=1",
+        too_long,
+    };
+    struct metadata_parser parser;
+    size_t letters = 4U * ((METADATA_NOTE_MAX + 3U) / 3U);
+    too_long[0] = ':';
+    memset(too_long + 1, 'A', letters);
+    (void)snprintf(too_long + 1 + letters, sizeof(too_long) - 1 - letters, ":;sent=1;consumed=1");
+    assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        const char *const pairs[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-note", wrong[i]}};
+        assert_int_equal(parse(&parser, pairs, 3), ERROR_BAD_METADATA);
+    }
+    const char *const alone[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-acknowledged", "1"}};
+    assert_int_equal(parse(&parser, alone, 3), ERROR_BAD_METADATA); /* of no session */
     metadata_parser_dispose(&parser);
 }
 
@@ -314,6 +463,10 @@ int main(void)
         cmocka_unit_test(only_what_identifies_a_client_is_kept_out_of_the_header_table),
         cmocka_unit_test(names_that_no_field_can_carry_are_refused),
         cmocka_unit_test(each_malformed_field_is_found),
+        cmocka_unit_test(a_session_that_goes_on_says_where),
+        cmocka_unit_test(an_offset_is_decimal_and_below_the_bound),
+        cmocka_unit_test(notes_of_every_length_come_back),
+        cmocka_unit_test(malformed_notes_are_found),
         cmocka_unit_test(what_is_no_connect_is_told_first),
         cmocka_unit_test(the_limit_of_header_bytes_counts_what_is_unknown_too),
         cmocka_unit_test(a_long_service_name_is_refused),

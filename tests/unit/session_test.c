@@ -450,6 +450,42 @@ static void a_handler_that_does_not_consume_stops_its_client_at_the_window(void 
     finish();
 }
 
+/* One session's window is more than three quarters of what there is, and one more than all. */
+static void full_buffers_refuse_streams_and_reset_the_largest_session(void **state)
+{
+    static uint8_t bytes[WINDOW];
+    struct core_client late = {0};
+
+    (void)state;
+    start(WINDOW);
+    pair.worker.buffers.limit_bytes = WINDOW * 15 / 16;
+    probe.consume = false;
+    assert_int_equal(core_client_open(&pair, &client, "test"), ERROR_NONE);
+    core_client_send(&client, bytes, WINDOW * 7 / 8, false);
+    core_pair_pump(&pair);
+    assert_int_equal(probe.bytes, WINDOW * 7 / 8);
+    assert_int_equal(pair.worker.buffers.level, BUFFER_SHUT);
+    log_capture(keep_log, NULL);
+    assert_int_equal(core_client_open(&pair, &late, "test"), ERROR_NONE);
+    core_pair_pump(&pair);
+    log_capture(NULL, NULL);
+    assert_int_equal(probe.opens, 1);
+    assert_int_equal(pair.worker.counters.streams_refused, 1);
+    assert_non_null(strstr(last_log, "buffers-full"));
+
+    core_client_send(&client, bytes, WINDOW / 8, false);
+    core_pair_pump(&pair);
+    assert_int_equal(pair.worker.buffers.level, BUFFER_OVER);
+    core_pair_wait(&pair, BUFFER_RELIEF_MS + 1);
+    assert_int_equal(pair.worker.counters.sessions_shed, 1);
+    assert_int_equal(probe.closeds, 1);
+    assert_int_equal(probe.reason, TRUNKLINE_REASON_NO_MEMORY);
+    assert_int_equal(pair.worker.buffers.charged_bytes, 0);
+    assert_int_equal(pair.worker.buffers.level, BUFFER_AMPLE);
+    core_client_dispose(&late);
+    finish();
+}
+
 static void a_handler_without_data_consumes_by_itself(void **state)
 {
     static uint8_t bytes[4 * WINDOW];
@@ -679,6 +715,7 @@ int main(void)
         SESSION_TEST(writes_stop_at_the_window_and_drained_follows),
         SESSION_TEST(room_can_be_asked_for_without_writing),
         SESSION_TEST(a_handler_that_does_not_consume_stops_its_client_at_the_window),
+        SESSION_TEST(full_buffers_refuse_streams_and_reset_the_largest_session),
         SESSION_TEST(a_handler_without_data_consumes_by_itself),
         SESSION_TEST(the_client_is_described_as_the_edge_told),
         SESSION_TEST(timers_fire_once_and_end_with_their_session),

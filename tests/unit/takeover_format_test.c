@@ -188,7 +188,7 @@ static enum error_code stream_take(const struct stream_parts *parts, struct trun
     pack_u32(&pack, 5);
     pack_bytes(&pack, bytes, parts->queued);
     unpack_init(&unpack, pack.bytes, pack.length);
-    enum error_code error = trunk_stream_import(stream, &unpack, slab);
+    enum error_code error = trunk_stream_import(stream, &unpack, slab, NULL);
     pack_dispose(&pack);
     return error;
 }
@@ -220,7 +220,7 @@ static void a_stream_is_taken_suspended_and_can_be_passed_on_again(void **state)
         pack_init(&pack);
         trunk_stream_export(&stream, &pack);
         unpack_init(&unpack, pack.bytes, pack.length);
-        assert_int_equal(trunk_stream_import(&again, &unpack, &slab), ERROR_NONE);
+        assert_int_equal(trunk_stream_import(&again, &unpack, &slab, NULL), ERROR_NONE);
         assert_int_equal(again.received, 1000);
         assert_int_equal(again.sent, 2000);
         assert_int_equal(again.input, stream.input);
