@@ -297,6 +297,7 @@ static enum error_code take_listen(struct takeover_take *take, uint32_t worker, 
     enum error_code error = ERROR_INVALID;
     if (listener < take->edge.settings->listen_count &&
         edge_worker_listener(take->edge.workers[worker], listener) < 0) {
+        socket_limit_unsent(fd, LIMIT_CLIENT_BACKLOG_BYTES);
         socket_keep_alive(fd, take->edge.settings->keepalive_ms);
         error = edge_worker_listen(take->edge.workers[worker], listener, fd); /* closes it on an error */
     } else {

@@ -275,7 +275,8 @@ void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code);
 /* For another process that goes on with the stream, as with one whose trunk is lost. Exportable is what can be resumed.
  * An export changes nothing, and secrets are not in it, only bytes. The import makes a suspended stream, for
  * trunk_stream_resume, or, when it was not answered yet, to be reset and opened again: ERROR_INVALID, ERROR_NO_MEMORY;
- * nothing is to be freed then. `work_slab` as in trunk_settings. */
+ * nothing is to be freed then. `work_slab` and `buffers` as in
+ * trunk_settings. */
 bool trunk_stream_exportable(const struct trunk_stream *stream);
 void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack);
 enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab,

@@ -59,7 +59,7 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
                                     struct buffer_budget *buffers)
 {
     memset(stream, 0, sizeof(*stream));
-    struct trunk_work *work = trunk_work_new(work_slab, buffers, stream);
+    struct trunk_work *work = trunk_work_new(work_slab, NULL, stream);
     if (work == NULL) {
         return ERROR_NO_MEMORY;
     }
@@ -70,7 +70,7 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
     stream->sent = unpack_u32(unpack);
     stream->input = unpack_u8(unpack);
     stream->output = unpack_u8(unpack);
-    stream->wants_room = unpack_u8(unpack) != 0;
+    stream->wants_room = (unpack_u8(unpack) != 0) & 1U;
     work->retained = unpack_u32(unpack);
     work->unconsumed = unpack_u32(unpack);
     work->stale = work->unconsumed;
@@ -81,6 +81,8 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
         trunk_stream_forget(stream);
         return ERROR_INVALID;
     }
+    work->buffers = buffers;
+    buffer_budget_change(buffers, 0, trunk_stream_charged(stream));
     return ERROR_NONE;
 }
 

@@ -100,7 +100,7 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
     }
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
-    work->overhang += bytes;             /* what is left of it from an earlier trunk has not been consumed either */
+    work->overhang += bytes;             /* there may be some from an earlier trunk */
     stream->sent = acknowledged + bytes; /* without the end */
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);

@@ -58,6 +58,7 @@ static void relay_make(void)
                                             .sessions_max = 100,
                                             .handshakes_max = 100,
                                             .edge_worker = 1,
+                                            .buffer_memory_bytes = 1U << 30,
                                             .seed = 1};
     scheduler_init(&scheduler, 1000000);
     if (relay_init(&relay, &settings, &scheduler, &ops, NULL) != ERROR_NONE) {
