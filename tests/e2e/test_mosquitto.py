@@ -53,7 +53,7 @@ class MosquittoCase(Case):
     def received(self, process, count):
         """The messages of a subscriber, as soon as there are `count`."""
         def messages():
-            found = re.findall(r"^(room/\S+ .*)$", process.output_text(), re.MULTILINE)
+            found = re.findall(r"^(room/\S+ .*)\n", process.output_text(), re.MULTILINE)
             return found if len(found) >= count else None
         return wait_for(messages, 10, lambda: f"{count} messages; so far: {process.output_text()}")
 
