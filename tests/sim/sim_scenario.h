@@ -19,6 +19,13 @@
 #include "tests/sim/sim_run.h"
 #include "tests/sim/sim_world.h"
 
+/* Sanitizers make each run four times as long. */
+#ifdef TRUNKLINE_SANITIZED
+#define EVERY_FAULT 3U
+#else
+#define EVERY_FAULT 1U
+#endif
+
 #define MINUTE (60 * SIM_SECOND)
 
 /* Too large for the stack; one at a time. */
@@ -86,7 +93,7 @@ static inline void fail_each(sim_scenario_fn *scenario)
     uint64_t runs = 0;
 
     /* Each of the first, then fewer and fewer of the many that come later and resemble each other. */
-    for (fault_at = 1; report.faults > 0; fault_at += 1 + fault_at / 400) {
+    for (fault_at = 1; report.faults > 0; fault_at += EVERY_FAULT * (1 + fault_at / 400)) {
         if (!sim_run_once(scenario, 1, &report)) {
             fail_msg("failed when allocation %llu did", (unsigned long long)fault_at);
         }
