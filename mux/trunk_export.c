@@ -76,13 +76,12 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
     work->stale = work->unconsumed;
     work->overhang = unpack_u32(unpack);
     bool unpacked = unpack_chain(unpack, &work->queue);
+    work->buffers = buffers;
     buffer_budget_change(buffers, 0, trunk_stream_charged(stream));
     if (!unpacked || !trunk_stream_possible(stream)) {
         trunk_stream_forget(stream);
         return ERROR_INVALID;
     }
-    work->buffers = buffers;
-    buffer_budget_change(buffers, 0, trunk_stream_charged(stream));
     return ERROR_NONE;
 }
 

@@ -111,6 +111,7 @@ class PluginTest(Case):
             for client in clients:
                 client.vanish() if round_number % 2 else client.reset()
             clients = [self.client(edge) for _ in range(20)]
+            self.relay_core.wait_log("session-opened", count=20 * (round_number + 2))
         self.assertRegex(clients[0].receive(15), rb"^IT IS ")
         for client in clients:
             client.reset()

@@ -172,7 +172,8 @@ struct stream_parts {
     uint32_t queued;
 };
 
-static enum error_code stream_take(const struct stream_parts *parts, struct trunk_stream *stream, struct slab *slab)
+static enum error_code stream_take(const struct stream_parts *parts, struct trunk_stream *stream, struct slab *slab,
+                                   struct buffer_budget *buffers)
 {
     static const uint8_t bytes[64];
     struct pack pack;
@@ -188,9 +189,32 @@ static enum error_code stream_take(const struct stream_parts *parts, struct trun
     pack_u32(&pack, 5);
     pack_bytes(&pack, bytes, parts->queued);
     unpack_init(&unpack, pack.bytes, pack.length);
-    enum error_code error = trunk_stream_import(stream, &unpack, slab, NULL);
+    enum error_code error = trunk_stream_import(stream, &unpack, slab, buffers);
     pack_dispose(&pack);
     return error;
+}
+
+static void what_waits_for_a_taken_stream_is_charged_once(void **state)
+{
+    (void)state;
+    static const struct stream_parts possible = {STREAM_OPEN, STREAM_OPEN, 10, 7, 30};
+    static const struct stream_parts impossible = {STREAM_OPEN, STREAM_OPEN, 31, 7, 30};
+    static const struct buffer_events events = {NULL};
+    struct scheduler scheduler;
+    struct buffer_budget budget;
+    struct slab slab;
+    struct trunk_stream stream;
+    scheduler_init(&scheduler, 1);
+    buffer_budget_init(&budget, 1000, &scheduler, &events, NULL);
+    trunk_work_slab_init(&slab);
+    assert_int_equal(stream_take(&possible, &stream, &slab, &budget), ERROR_NONE);
+    assert_int_equal(budget.charged_bytes, 7 + 30);
+    trunk_stream_forget(&stream);
+    assert_int_equal(budget.charged_bytes, 0);
+    assert_int_equal(stream_take(&impossible, &stream, &slab, &budget), ERROR_INVALID);
+    assert_int_equal(budget.charged_bytes, 0);
+    slab_dispose(&slab);
+    buffer_budget_dispose(&budget);
 }
 
 static void a_stream_is_taken_suspended_and_can_be_passed_on_again(void **state)
@@ -210,7 +234,7 @@ static void a_stream_is_taken_suspended_and_can_be_passed_on_again(void **state)
         struct trunk_stream again;
         struct pack pack;
         struct unpack unpack;
-        assert_int_equal(stream_take(&possible[i], &stream, &slab), ERROR_NONE);
+        assert_int_equal(stream_take(&possible[i], &stream, &slab, NULL), ERROR_NONE);
         assert_true(trunk_stream_suspended(&stream));
         assert_true(trunk_stream_attached(&stream));
         assert_true(trunk_stream_exportable(&stream));
@@ -254,14 +278,15 @@ static void a_stream_that_cannot_be_is_refused(void **state)
     trunk_work_slab_init(&slab);
     for (size_t i = 0; i < sizeof(impossible) / sizeof(impossible[0]); i++) {
         struct trunk_stream stream;
-        assert_int_equal(stream_take(&impossible[i], &stream, &slab), ERROR_INVALID);
+        assert_int_equal(stream_take(&impossible[i], &stream, &slab, NULL), ERROR_INVALID);
         assert_int_equal(slab.objects, 0);
     }
     struct trunk_stream stream;
     memory_fail_at(1);
-    assert_int_equal(stream_take(&impossible[0], &stream, &slab), ERROR_INVALID); /* the pack fails: nothing to read */
+    assert_int_equal(stream_take(&impossible[0], &stream, &slab, NULL),
+                     ERROR_INVALID); /* the pack fails: nothing to read */
     memory_fail_at(2);
-    assert_int_equal(stream_take(&(struct stream_parts){STREAM_OPEN, STREAM_OPEN, 0, 0, 9}, &stream, &slab),
+    assert_int_equal(stream_take(&(struct stream_parts){STREAM_OPEN, STREAM_OPEN, 0, 0, 9}, &stream, &slab, NULL),
                      ERROR_NO_MEMORY);
     memory_fail_at(0);
     assert_int_equal(slab.objects, 0);
@@ -276,6 +301,7 @@ int main(void)
         cmocka_unit_test(a_hello_of_a_foreign_version_is_read_as_far_as_it_can_be_refused),
         cmocka_unit_test(the_other_messages_are_read_as_they_were_written),
         cmocka_unit_test(without_memory_a_hello_is_not_there),
+        cmocka_unit_test(what_waits_for_a_taken_stream_is_charged_once),
         cmocka_unit_test(a_stream_is_taken_suspended_and_can_be_passed_on_again),
         cmocka_unit_test(a_stream_that_cannot_be_is_refused),
     };
