@@ -24,7 +24,7 @@ FINISHED, BOTTLENECK = (0, 1), 4
 CLIENTS = 24               # of each load
 BYTES_PER_SECOND = 100_000  # that all clients of a load send: any line that a fault slows down can still carry it
 TRUNKS = 4                 # of each edge, which has two workers
-DRAIN_SECONDS = 40         # a trunk that is black-holed is found dead after two PING intervals
+DRAIN_SECONDS = 40         # a black-holed trunk is found dead after two PING intervals, its sessions given up after 12 s
 PING = ("--ping-interval", "2s", "--ping-timeout", "3s")
 
 
@@ -218,7 +218,7 @@ class Rig:
         self.service = ("127.0.0.1", service_port)
         self.backend_listens = {"backend": ("127.0.0.1", backend_port)}
         case.start("service", BIN / "trunkline-bench-service", f"127.0.0.1:{service_port}")
-        self.core = case.core("--drain-timeout", "20s", *PING, services=("echo=echo",
+        self.core = case.core("--drain-timeout", "20s", *PING, "--resume-timeout", "12s", services=("echo=echo",
                               f"all=forward:127.0.0.1:{backend_port}"), log_level="info")
         self.trunk = None
         self.trunk_uses = 0
@@ -227,7 +227,8 @@ class Rig:
         self.edges = [case.edge(self.trunk.addresses["trunk"], *PING, "--drain-timeout", "20s", "--trunks", TRUNKS // 2,
                                 "--alpn", "all", "--route", "alpn=all,service=all", "--core-name", "core",
                                 "--handshake-timeout", "10s", "--linger-timeout", "1s", "--open-timeout", "10s",
-                                "--reconnect-max", "300ms", name=f"edge-{number}", log_level="info", trunks_up=TRUNKS)
+                                "--reconnect-max", "300ms", "--resume-timeout", "8s", name=f"edge-{number}",
+                                log_level="info", trunks_up=TRUNKS)
                       for number in range(edges)]
         self.sessions = 0
         self.messages = 0
