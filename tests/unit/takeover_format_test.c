@@ -199,7 +199,7 @@ static void what_waits_for_a_taken_stream_is_charged_once(void **state)
     (void)state;
     static const struct stream_parts possible = {STREAM_OPEN, STREAM_OPEN, 10, 7, 30};
     static const struct stream_parts impossible = {STREAM_OPEN, STREAM_OPEN, 31, 7, 30};
-    static const struct buffer_events events = {NULL};
+    static const struct buffer_events events = {.mark = NULL};
     struct scheduler scheduler;
     struct buffer_budget budget;
     struct slab slab;
