@@ -9,12 +9,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "mux/log.h"
 #include "mux/memory.h"
 #include "mux/process.h"
+#include "mux/socket.h"
 
 #define BACKLOG       4
 #define OWNER_ONLY    0177 /* umask: mode 0600 */
@@ -38,66 +38,21 @@ struct takeover_control {
 
 /* ------------------------------------------------------------------------------------------------ socket */
 
-static enum error_code control_fault(int number)
-{
-    switch (number) {
-    case EADDRINUSE:
-        return ERROR_ADDRESS_IN_USE;
-    case EACCES:
-    case EPERM:
-        return ERROR_PERMISSION;
-    case ENOENT:
-    case ENOTDIR:
-        return ERROR_UNREACHABLE;
-    case EMFILE:
-    case ENFILE:
-        return ERROR_NO_FILES;
-    default:
-        return ERROR_SYSTEM;
-    }
-}
-
-/* Removes a socket that nobody listens on. False when the path is taken. */
-static bool control_clear_path(const char *path)
-{
-    struct stat status;
-    struct takeover_channel probe;
-    if (lstat(path, &status) != 0) {
-        return true; /* bind tells what is wrong, if anything is */
-    }
-    if (!S_ISSOCK(status.st_mode)) {
-        return false;
-    }
-    if (takeover_channel_connect(&probe, path) == ERROR_NONE) {
-        takeover_channel_close(&probe);
-        return false;
-    }
-    return unlink(path) == 0;
-}
-
+/* Only its owner may connect, from the first moment on. */
 static enum error_code control_listen(struct takeover_control *control)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, control->path, strlen(control->path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return control_fault(errno);
-    }
+    struct address address = {.length = sizeof(address.u.local), .u.local.sun_family = AF_UNIX};
+    memcpy(address.u.local.sun_path, control->path, strlen(control->path) + 1);
     mode_t mask = umask(OWNER_ONLY);
-    int failed = bind(fd, (const struct sockaddr *)&address, sizeof(address));
+    enum error_code error = socket_listen(&address, false, &control->fd);
     int cause = errno;
     (void)umask(mask);
-    if (!failed && listen(fd, BACKLOG) == 0) {
-        control->fd = fd;
+    if (error == ERROR_NONE) {
         control->bound = true;
+        (void)listen(control->fd, BACKLOG); /* fewer than socket_listen lets wait */
         return ERROR_NONE;
     }
-    cause = failed ? cause : errno;
-    if (!failed) {
-        (void)unlink(control->path);
-    }
-    close(fd);
-    return control_fault(cause);
+    return error == ERROR_SYSTEM && (cause == ENOENT || cause == ENOTDIR) ? ERROR_UNREACHABLE : error;
 }
 
 enum error_code takeover_control_new(struct takeover_control **result, const char *path, bool comes)
@@ -117,7 +72,7 @@ enum error_code takeover_control_new(struct takeover_control **result, const cha
         memcpy(control->path, path, strlen(path) + 1);
     }
     if (error == ERROR_NONE && !comes) {
-        error = control_clear_path(path) ? control_listen(control) : ERROR_ADDRESS_IN_USE;
+        error = control_listen(control);
     }
     if (error != ERROR_NONE) {
         memory_free(control);

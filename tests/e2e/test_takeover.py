@@ -383,6 +383,21 @@ class RefusalTest(TakeoverCase):
         self.assertEqual(done.returncode, harness.EXIT_ADDRESS)
         self.assertIn("control", done.stderr)
 
+    def test_what_is_wrong_with_the_path_of_the_control_socket_is_said(self):
+        arguments = [str(each) for each in self.next_arguments(self.core())]
+        place = arguments.index("--takeover")
+        file = self.directory / "file"
+        file.write_text("kept")
+        for path, said in ((self.directory / "none" / "control", "there is no such directory"),
+                           (file / "control", "there is no such directory"), (file, str(file))):
+            with self.subTest(path=path):
+                given = [str(path) if each == str(self.control) else each
+                         for each in arguments[:place] + arguments[place + 2:]]
+                done = subprocess.run(given, capture_output=True, text=True, check=False, timeout=30 * patience())
+                self.assertEqual(done.returncode, harness.EXIT_ADDRESS)
+                self.assertIn(said, done.stderr)
+        self.assertEqual(file.read_text(), "kept")
+
     def test_a_control_socket_that_was_left_behind_is_replaced(self):
         core = self.core()
         edge = self.first(core)
