@@ -116,6 +116,10 @@ DELAYING = {"slicer": draw_slicer, "latency": draw_latency, "bandwidth": draw_ba
             "slow_close": draw_slow_close, "slow_open": draw_slow_open}
 ENDING = {"reset": draw_reset, "half_close": draw_cut, "black_hole": draw_cut, "corrupt": draw_corrupt,
           "reset_peer": draw_timeout, "timeout": draw_timeout, "limit_data": draw_limit}
+# What the decision log calls that which a kind does first; a bandwidth decides nothing.
+ACTION_OF = {"slicer": "slice", "latency": "delay", "pause": "pause", "slow_close": "hold", "slow_open": "slow_open",
+             "reset": "reset", "half_close": "half_close", "black_hole": "drop", "corrupt": "corrupt",
+             "reset_peer": "drop", "timeout": "drop", "limit_data": "close"}
 FIN_FAULTS = ("half_close", "timeout", "limit_data")  # they end a stream of plain TCP as its sender would
 
 
