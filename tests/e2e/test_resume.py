@@ -107,6 +107,10 @@ class ResumeCase(ChaosCase):
         self.wait_lost(before + 1)
         self.call("POST", "/reset")
 
+    def wait_relaying(self):
+        """A backend accepts before the edge has the core's answer; a session without one is opened anew, not resumed."""
+        self.relay_edge.wait_log("client-state", to="relaying")
+
     def trunks_lost(self):
         return len(self.relay_edge.find("trunk-state", **{"from": "up"}))
 
@@ -216,6 +220,7 @@ class ForwardTest(ResumeCase):
         self.relay(services=[f"app=forward:{join_address(self.listener.getsockname())}"], service="app")
         self.front = self.client(self.relay_edge)
         self.back = self.accept(self.listener)
+        self.wait_relaying()
 
     def thread(self, call, *arguments):
         thread = threading.Thread(target=call, args=arguments, daemon=True)
@@ -309,6 +314,7 @@ class ForwardTest(ResumeCase):
                                     trunks_up=1)
         client = self.client(self.relay_edge)
         connection = self.accept(self.listener)
+        self.wait_relaying()
         self.cut_off()
         self.assertEqual(raw_end(connection), (b"", "reset"))
         core.wait_log("session-closed", reason="trunk-lost")
