@@ -69,9 +69,9 @@ void edge_client_move(struct edge_client *client, enum edge_client_state to)
     if (client->state == EDGE_CLIENT_EXPECT_HANDSHAKE || client->state == EDGE_CLIENT_EXPECT_TRUNK) {
         list_remove(&client->extra->waiting);
     }
-    if ((client->state == EDGE_CLIENT_EXPECT_ANSWER || client->state == EDGE_CLIENT_RELAYING) &&
-        client->extra != NULL) {
-        list_remove(&client->extra->waiting); /* for another trunk */
+    bool leaves = client->extra != NULL && client->extra->leaving && to == EDGE_CLIENT_LINGERING;
+    if (client->state != EDGE_CLIENT_EXPECT_HANDSHAKE && client->state != EDGE_CLIENT_EXPECT_TRUNK && !leaves) {
+        edge_client_stay(client); /* it waits for another trunk no longer */
     }
     if (to == EDGE_CLIENT_EXPECT_TRUNK) {
         list_append(&relay->waiting, &client->extra->waiting);
@@ -530,16 +530,25 @@ static void edge_client_read(struct edge_client *client)
     }
 }
 
+/* Whatever waits, either way. */
+static void edge_client_pump(struct edge_client *client)
+{
+    edge_client_pump_output(client);
+    edge_client_pump_early(client);
+    edge_client_read(client);
+    edge_client_extra_settle(client);
+}
+
 static void edge_client_run(struct edge_client *client)
 {
     if (client->state == EDGE_CLIENT_CLOSED) {
         edge_client_free(client);
         return;
     }
-    edge_client_pump_output(client);
-    edge_client_pump_early(client);
-    edge_client_read(client);
-    edge_client_extra_settle(client);
+    if (client->extra != NULL && client->extra->leaving) {
+        return; /* its turn is for all of this */
+    }
+    edge_client_pump(client);
 }
 
 /* Whoever is deferred from now on waits for the next batch. */
@@ -586,7 +595,8 @@ void edge_client_run_due(struct task *task)
     }
 }
 
-void edge_client_broken(struct edge_client *client)
+/* Its reset came. */
+static void edge_client_broken(struct edge_client *client)
 {
     if (client->state == EDGE_CLIENT_CLOSED) {
         return;
@@ -600,10 +610,25 @@ void edge_client_broken(struct edge_client *client)
     edge_client_extra_settle(client);
 }
 
+void edge_client_take(struct edge_client *client, unsigned events)
+{
+    if (events & TRANSPORT_BROKEN) {
+        edge_client_broken(client);
+        return;
+    }
+    if ((events & TRANSPORT_WRITABLE) && client->state == EDGE_CLIENT_RELAYING) {
+        edge_client_disarm(client); /* it takes bytes */
+    }
+    if (client->state != EDGE_CLIENT_CLOSED) {
+        edge_client_pump(client);
+    }
+}
+
 void edge_client_ready(struct transport *transport, unsigned events)
 {
     struct edge_client *client = container_of(transport, struct edge_client, slot);
-    if ((events & TRANSPORT_BROKEN) && edge_client_broken_later(client)) {
+    bool leaves = (events & TRANSPORT_BROKEN) || ((events & TRANSPORT_HANGUP) && !client->peer_finished);
+    if (leaves && edge_client_leave_later(client, events)) {
         return;
     }
     if (events & TRANSPORT_BROKEN) {

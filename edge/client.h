@@ -93,8 +93,8 @@ struct edge_client_extra {
     struct timer timer;           /* one at a time: handshake, trunk and answer, linger; while RELAYING it runs when the
                                      client does not take what is pending */
     struct list_node waiting;     /* in relay->waiting while EXPECT_TRUNK; in a list of relay->handshakes while
-                                     EXPECT_HANDSHAKE and bytes have come; in relay->broken when its connection has
-                                     broken while RELAYING; in a core's list while its stream is suspended */
+                                     EXPECT_HANDSHAKE and bytes have come; in relay->leaving while `leaving`; in a core's
+                                     list while its stream is suspended */
     struct list_node due;         /* in relay->due */
     struct chain pending;         /* ciphertext that the transport did not take */
     struct chain input;           /* plaintext that came with the handshake, before the core's answer */
@@ -105,7 +105,8 @@ struct edge_client_extra {
     struct metadata_note *note;   /* of its handler, with the bytes behind it; NULL: none, or an empty one */
     uint64_t suspended_us;        /* when its trunk was lost; 0: it has one */
     bool moved;                   /* its core goes, and wants it elsewhere */
-    bool broken;                  /* in relay->broken, and in no other list by `waiting` */
+    bool leaving;                 /* in relay->leaving, and in no other list by `waiting` */
+    uint8_t events;               /* of its transport, which are looked at when its turn to leave comes */
     uint16_t core;                /* suspended: an index into pool->cores, of the one that has the session */
     uint16_t listener;            /* index into the settings */
     uint8_t attempts;             /* CONNECTs sent */
@@ -122,10 +123,12 @@ struct edge_handshakes {
     bool held;              /* none begins, for now */
 };
 
-/* Clients whose connection has broken, and who have not been looked at since; one for each relay. */
-struct edge_broken {
-    struct list clients; /* of struct edge_client_extra */
-    struct task run;     /* ends some, behind everything else of the batch */
+/* Clients whose connection has broken, or who or whose core said the last word, RELAYING or LINGERING, and who have not
+ * been looked at since; one for each relay. */
+struct edge_leaving {
+    struct list clients;      /* of struct edge_client_extra */
+    struct task run;          /* looks at some, behind everything else of the batch */
+    struct edge_client *turn; /* whose turn it is, within `run` */
 };
 
 /* Finds clients that are idle for too long; one for each relay. */
@@ -162,8 +165,9 @@ enum edge_client_export {
 /* CONNECTs sent at most, when cores answer that they did not process them. */
 #define EDGE_CLIENT_ATTEMPTS_MAX 3U
 
-/* Broken connections that are ended in one batch. */
-#define EDGE_CLIENT_BROKEN_PER_BATCH 16U
+/* Of those who leave, looked at in one batch; an end towards the client counts as several. */
+#define EDGE_CLIENT_LEAVING_PER_BATCH 16U
+#define EDGE_CLIENT_END_COST          4U
 
 /* Reads of one client in a row, before others get their turn. */
 #define EDGE_CLIENT_READS_PER_TURN 4U
@@ -171,7 +175,7 @@ enum edge_client_export {
 /* `per_second`: handshakes that may begin; 0: any number. */
 void edge_handshakes_init(struct edge_handshakes *handshakes, uint32_t per_second);
 
-void edge_broken_init(struct edge_broken *broken);
+void edge_leaving_init(struct edge_leaving *leaving);
 
 void edge_idle_init(struct edge_idle *idle, uint32_t timeout_ms);
 void edge_idle_start(struct edge_idle *idle);
@@ -256,8 +260,8 @@ void edge_client_run_due(struct task *task);
 void edge_client_run_handshakes(struct task *task);
 void edge_client_handshakes_due(struct timer *timer);
 
-/* The task for broken connections. */
-void edge_client_run_broken(struct task *task);
+/* The task for those who leave. */
+void edge_client_run_leaving(struct task *task);
 
 /* Whose slab the client lives in. */
 struct relay *edge_client_relay(const struct edge_client *client);
@@ -279,11 +283,15 @@ void edge_client_handshake_later(struct edge_client *client);
 /* After it was looked at: waits for a trunk again, if its stream is suspended and it lives. */
 void edge_client_wait_again(struct edge_client *client);
 
-/* Its connection has broken: true when that is looked at in its turn, false when it must be now. */
-bool edge_client_broken_later(struct edge_client *client);
+/* It has most likely said or heard its last word. True when that, and `events` of its transport, is looked at in its
+ * turn; false when it must be now, as when this is its turn. */
+bool edge_client_leave_later(struct edge_client *client, unsigned events);
 
-/* Its turn. */
-void edge_client_broken(struct edge_client *client);
+/* Takes it out of the list that `waiting` is in; what it had to wait for is forgotten. */
+void edge_client_stay(struct edge_client *client);
+
+/* Its turn: events of its transport, and whatever waits. */
+void edge_client_take(struct edge_client *client, unsigned events);
 
 /* What the client has of them; 0 without an `extra`. */
 static inline bool edge_client_has_pending(const struct edge_client *client)

@@ -154,7 +154,7 @@ void edge_client_pump_output(struct edge_client *client)
             return;
         }
         if (client->output_half == EDGE_CLIENT_HALF_ENDING && !edge_client_has_output(client) &&
-            !edge_client_send_end(client)) {
+            (edge_client_leave_later(client, 0) || !edge_client_send_end(client))) {
             return;
         }
     }

@@ -146,7 +146,7 @@ void edge_client_suspend(struct edge_client *client, struct uplink *uplink)
     }
     extra->core = uplink->core;
     uplink->suspended++;
-    if (extra->broken) {
+    if (extra->leaving) {
         return; /* it is looked at soon, and is most likely over */
     }
     resume_enlist(extra, &relay->pool.cores[extra->core]);

@@ -226,7 +226,7 @@ enum error_code relay_init(struct relay *relay, const struct relay_settings *set
     edge_resumes_init(&relay->resumes);
     memcpy(relay->session_secret, settings->session_secret, sizeof(relay->session_secret));
     trunk_work_slab_init(&relay->work_slab);
-    edge_broken_init(&relay->broken);
+    edge_leaving_init(&relay->leaving);
     edge_idle_init(&relay->idle, settings->edge->idle_timeout_ms);
     random_seed(&relay->random, settings->seed);
     slab_init(&relay->client_slab, "edge-client", sizeof(struct edge_client));
@@ -262,7 +262,7 @@ void relay_dispose(struct relay *relay)
     scheduler_cancel(relay->scheduler, &relay->run_due);
     scheduler_cancel(relay->scheduler, &relay->settle);
     scheduler_cancel(relay->scheduler, &relay->handshakes.run);
-    scheduler_cancel(relay->scheduler, &relay->broken.run);
+    scheduler_cancel(relay->scheduler, &relay->leaving.run);
     scheduler_disarm(relay->scheduler, &relay->handshakes.wait);
     scheduler_disarm(relay->scheduler, &relay->drain);
     edge_idle_dispose(&relay->idle);

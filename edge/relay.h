@@ -122,7 +122,7 @@ struct relay {
     size_t client_count;    /* in the slab */
     size_t handshake_count; /* of them, clients that have not finished TLS */
     struct edge_handshakes handshakes;
-    struct edge_broken broken;
+    struct edge_leaving leaving;
     struct edge_idle idle;
     struct admission *admission; /* of the process; NULL: nothing is limited */
     uint32_t sessions_max;

@@ -161,6 +161,7 @@ static void socket_ready(struct loop_compact *source, unsigned events)
     }
     if (events & LOOP_HANGUP) {
         socket->hangup = 1;
+        told |= TRANSPORT_HANGUP;
     }
     if ((events & LOOP_WRITABLE) && socket->output != SOCKET_OUTPUT_READY) {
         socket->output = SOCKET_OUTPUT_READY;

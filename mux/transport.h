@@ -16,6 +16,7 @@ enum transport_event {
     TRANSPORT_READABLE = 1, /* bytes, end or error can be read */
     TRANSPORT_WRITABLE = 2, /* also: a connection attempt has ended, well or not */
     TRANSPORT_BROKEN = 4,   /* the peer's reset came, or the connection failed: for engines that do not read now */
+    TRANSPORT_HANGUP = 8,   /* behind the bytes that can be read comes the peer's FIN; not every transport tells */
 };
 
 enum transport_close {

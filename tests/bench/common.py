@@ -105,7 +105,9 @@ def die_with_bench():
 
 
 class Program:
-    """A program under test, with all of its processes. Its output goes to NAME.out and NAME.log."""
+    """A program under test, with all of its processes. Its output goes to NAME.out and NAME.log. All are of one session:
+    with sched_autogroup_enabled a niceness counts within a session only, and against others each session is as good as
+    any (sched(7))."""
 
     def __init__(self, bench, name, *command):
         self.name = name
@@ -113,7 +115,7 @@ class Program:
         self.out = bench.directory / f"{name}.out"
         with open(self.log, "wb") as log, open(self.out, "wb") as out:
             self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=log, start_new_session=True, preexec_fn=die_with_bench)
+                                            stderr=log, process_group=0, preexec_fn=die_with_bench)
         bench.programs.append(self)
 
     def fail(self, text):

@@ -195,10 +195,10 @@ static void end_on_notice(struct sim_event *event)
 
 /* Something came to be read. An engine that has not found the end of the input yet is owed no word of it, but as a
  * real socket may say it all the same, it must take no harm from that. */
-static void end_became_readable(struct sim_link *link, enum sim_side side)
+static void end_became_readable(struct sim_link *link, enum sim_side side, enum segment_kind kind)
 {
     if (link->ends[side].wants_read || sim_chance(&link->net->random, 3)) {
-        end_notify(link, side, TRANSPORT_READABLE);
+        end_notify(link, side, kind == SEGMENT_FINISH ? TRANSPORT_READABLE | TRANSPORT_HANGUP : TRANSPORT_READABLE);
     }
 }
 
@@ -319,7 +319,7 @@ static void segment_arrive(struct sim_link *link, enum sim_side from, struct seg
         return;
     }
     list_append(&pipe->arrived, &segment->node);
-    end_became_readable(link, to);
+    end_became_readable(link, to, segment->kind);
 }
 
 static void pipe_deliver(struct sim_link *link, enum sim_side from)

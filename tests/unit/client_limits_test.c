@@ -240,7 +240,7 @@ static void who_takes_nothing_is_reset_after_the_stall_timeout(void **state)
     (void)idle;
 }
 
-/* ---- connections that break ---- */
+/* ---- those who leave ---- */
 
 static size_t relaying_count(void)
 {
@@ -273,7 +273,7 @@ static void broken_connections_end_some_in_each_batch(void **state)
     break_connections(20);
     assert_int_equal(relaying_count(), 24);
     scheduler_run_tasks(&fixture.scheduler);
-    assert_int_equal(relaying_count(), 24 - EDGE_CLIENT_BROKEN_PER_BATCH);
+    assert_int_equal(relaying_count(), 24 - EDGE_CLIENT_LEAVING_PER_BATCH);
     assert_int_equal(scheduler_wait_ms(&fixture.scheduler), 0);
     fixture_pump(&fixture);
     assert_int_equal(relaying_count(), 4);
@@ -294,7 +294,7 @@ static void a_broken_connection_that_ends_otherwise_leaves_the_list(void **state
     edge_client_reset(slab_next(&fixture.relay.client_slab, NULL));
     edge_client_free(slab_next(&fixture.relay.client_slab, slab_next(&fixture.relay.client_slab, NULL)));
     fixture_pump(&fixture);
-    assert_true(list_empty(&fixture.relay.broken.clients));
+    assert_true(list_empty(&fixture.relay.leaving.clients));
     assert_in_range(fixture.relay.client_count, 0, 1);
 }
 
@@ -311,6 +311,98 @@ static void without_memory_for_a_turn_a_broken_connection_ends_at_once(void **st
     assert_int_equal(relaying_count(), 1);
     fixture_pump(&fixture);
     assert_int_equal(fixture.relay.client_count, 1);
+}
+
+static size_t half_count(enum edge_client_half input, enum edge_client_half output)
+{
+    size_t count = 0;
+    for (struct edge_client *client = NULL; (client = slab_next(&fixture.relay.client_slab, client)) != NULL;) {
+        count += client->input_half == input && client->output_half == output;
+    }
+    return count;
+}
+
+/* close_notify and FIN of `count` clients: each of their events is told, and nothing else has run yet. */
+static void say_goodbye(size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct wire_end *edge_end = fixture.clients[i].wire->peer;
+        fixture_client_end(&fixture.clients[i]);
+        fixture_client_finish(&fixture.clients[i]);
+        unsigned events = edge_end->events;
+        edge_end->events = 0;
+        transport_tell(edge_end->transport, events);
+    }
+}
+
+static void clients_that_leave_are_looked_at_some_in_each_batch(void **state)
+{
+    (void)state;
+    start();
+    for (unsigned i = 0; i < 24; i++) {
+        connect_one();
+    }
+    say_goodbye(20);
+    assert_int_equal(half_count(EDGE_CLIENT_HALF_OPEN, EDGE_CLIENT_HALF_OPEN), 24);
+    scheduler_run_tasks(&fixture.scheduler);
+    assert_int_equal(half_count(EDGE_CLIENT_HALF_OPEN, EDGE_CLIENT_HALF_OPEN), 24 - EDGE_CLIENT_LEAVING_PER_BATCH);
+    assert_int_equal(scheduler_wait_ms(&fixture.scheduler), 0);
+    fixture_pump(&fixture);
+    assert_int_equal(half_count(EDGE_CLIENT_HALF_ENDED, EDGE_CLIENT_HALF_OPEN), 20);
+    for (size_t i = 0; i < 20; i++) {
+        trunk_stream_end(&fixture_stream(&fixture, i)->stream);
+    }
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.client_count, 4);
+    assert_int_equal(fixture.relay.extra_slab.objects, 0);
+    assert_int_equal(fixture.relay.counters.sessions_ended, 20);
+}
+
+static void sessions_that_the_core_ends_end_some_in_each_batch(void **state)
+{
+    (void)state;
+    const size_t per_batch = EDGE_CLIENT_LEAVING_PER_BATCH / EDGE_CLIENT_END_COST;
+    start();
+    for (unsigned i = 0; i < 12; i++) {
+        connect_one();
+    }
+    for (struct edge_client *client = NULL; (client = slab_next(&fixture.relay.client_slab, client)) != NULL;) {
+        edge_client_stream_end(NULL, &client->stream);
+        edge_client_defer(client); /* whatever else happens to it */
+    }
+    for (size_t batch = 0; batch < 12 / per_batch; batch++) {
+        assert_int_equal(half_count(EDGE_CLIENT_HALF_OPEN, EDGE_CLIENT_HALF_ENDED), batch * per_batch);
+        scheduler_run_tasks(&fixture.scheduler);
+    }
+    assert_int_equal(half_count(EDGE_CLIENT_HALF_OPEN, EDGE_CLIENT_HALF_ENDED), 12);
+    fixture_pump(&fixture);
+    for (size_t i = 0; i < fixture.client_count; i++) {
+        assert_true(fixture.clients[i].finished);
+    }
+    assert_int_equal(fixture.relay.client_count, 12); /* they may still send */
+    assert_int_equal(fixture.relay.extra_slab.objects, 0);
+}
+
+/* The FIN of one whose end has been said is not lost, whether it lingers by then or is about to. */
+static void a_farewell_while_the_turn_is_awaited_is_heard(void **state)
+{
+    (void)state;
+    start();
+    connect_one();
+    fixture_client_end(&fixture.clients[0]);
+    fixture_pump(&fixture);
+    trunk_stream_end(&fixture_stream(&fixture, 0)->stream);
+    fixture_pump(&fixture);
+    struct edge_client *client = slab_next(&fixture.relay.client_slab, NULL);
+    assert_int_equal(client->state, EDGE_CLIENT_LINGERING);
+    struct wire_end *edge_end = fixture.clients[0].wire->peer;
+    fixture_client_finish(&fixture.clients[0]);
+    transport_tell(edge_end->transport, edge_end->events);
+    edge_end->events = 0;
+    assert_int_equal(client->state, EDGE_CLIENT_LINGERING);
+    assert_true(client->extra->leaving);
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.relay.client_count, 0);
 }
 
 /* ---- memory of buffers ---- */
@@ -393,6 +485,9 @@ int main(void)
         TEST(broken_connections_end_some_in_each_batch),
         TEST(a_broken_connection_that_ends_otherwise_leaves_the_list),
         TEST(without_memory_for_a_turn_a_broken_connection_ends_at_once),
+        TEST(clients_that_leave_are_looked_at_some_in_each_batch),
+        TEST(sessions_that_the_core_ends_end_some_in_each_batch),
+        TEST(a_farewell_while_the_turn_is_awaited_is_heard),
     };
     return cmocka_run_group_tests(tests, fixture_group_setup, fixture_group_teardown);
 }

@@ -160,7 +160,7 @@ static enum error_code wire_write(struct transport *transport, const void *bytes
 static void wire_end_finish(struct wire_end *end)
 {
     end->peer->finished = true;
-    end->peer->events |= TRANSPORT_READABLE;
+    end->peer->events |= TRANSPORT_READABLE | TRANSPORT_HANGUP;
 }
 
 static void wire_finish(struct transport *transport)
