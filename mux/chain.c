@@ -43,12 +43,13 @@ static void chunks_free(struct chain_chunk *chunk)
     }
 }
 
-/* Makes empty chunks for `length` bytes in all; NULL when memory is out. The first one knows the last. */
-static struct chain_chunk *chunks_new(size_t length)
+/* Makes empty chunks for `length` bytes in all, of `most` each; NULL when memory is out. The first one knows the last.
+ */
+static struct chain_chunk *chunks_new(size_t length, size_t most)
 {
     struct chain_chunk *first = NULL;
     while (length > 0) {
-        size_t part = length < CHAIN_CHUNK_MAX_BYTES ? length : CHAIN_CHUNK_MAX_BYTES;
+        size_t part = length < most ? length : most;
         size_t capacity = part < CHAIN_CHUNK_MIN_BYTES ? CHAIN_CHUNK_MIN_BYTES : part;
         struct chain_chunk *chunk = memory_alloc(offsetof(struct chain_chunk, bytes) + capacity);
         if (chunk == NULL) {
@@ -90,6 +91,12 @@ size_t chain_bytes(const struct chain *chain)
 
 enum error_code chain_append(struct chain *chain, const void *bytes, size_t length)
 {
+    return chain_append_in(chain, bytes, length, CHAIN_CHUNK_MAX_BYTES);
+}
+
+enum error_code chain_append_in(struct chain *chain, const void *bytes, size_t length, size_t chunk_bytes)
+{
+    assert(chunk_bytes > 0 && chunk_bytes <= CHAIN_CHUNK_MAX_BYTES);
     if (length == 0) {
         return ERROR_NONE;
     }
@@ -97,7 +104,7 @@ enum error_code chain_append(struct chain *chain, const void *bytes, size_t leng
     size_t spare = tail != NULL ? tail->capacity - tail->end : 0;
     struct chain_chunk *added = NULL;
     if (length > spare) {
-        added = chunks_new(length - spare);
+        added = chunks_new(length - spare, chunk_bytes);
         if (added == NULL) {
             return ERROR_NO_MEMORY;
         }

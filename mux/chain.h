@@ -38,6 +38,10 @@ size_t chain_bytes(const struct chain *chain);
 /* Copies `length` bytes to the end: all of them or, with ERROR_NO_MEMORY, none. */
 enum error_code chain_append(struct chain *chain, const void *bytes, size_t length);
 
+/* The same in chunks of at most `chunk_bytes`, up to CHAIN_CHUNK_MAX_BYTES: for a queue that is emptied bit by bit and
+ * may stand still at any byte, as a chunk is freed when its last byte is. */
+enum error_code chain_append_in(struct chain *chain, const void *bytes, size_t length, size_t chunk_bytes);
+
 /* The first contiguous bytes and how many there are (0 and NULL when empty). Valid until the next call that changes
  * the chain. */
 size_t chain_peek(const struct chain *chain, const uint8_t **bytes);

@@ -5,6 +5,9 @@
  */
 #include "mux/trunk_internal.h"
 
+/* What the peer does not consume is kept: no more than this and the window for one whose client does not read. */
+#define WORK_CHUNK_BYTES 4048U /* a page, with what the chunk and its allocation take */
+
 void trunk_work_slab_init(struct slab *slab)
 {
     slab_init(slab, "trunk-work", sizeof(struct trunk_work));
@@ -26,7 +29,7 @@ struct trunk_work *trunk_work_new(struct slab *slab, struct buffer_budget *buffe
 
 enum error_code trunk_work_append(struct trunk *trunk, struct trunk_work *work, const uint8_t *bytes, size_t length)
 {
-    enum error_code error = chain_append(&work->queue, bytes, length);
+    enum error_code error = chain_append_in(&work->queue, bytes, length, WORK_CHUNK_BYTES);
     if (error == ERROR_NONE) {
         buffer_budget_change(work->buffers, 0, length);
         if (trunk != NULL) {

@@ -89,6 +89,22 @@ static void a_long_append_is_cut_to_chunks(void **state)
     assert_int_equal(offset, sizeof(bytes));
 }
 
+static void smaller_chunks_keep_less_of_what_was_consumed(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[10000];
+    struct chain chain;
+    chain_init(&chain);
+    int64_t before = chain_held_bytes();
+    assert_int_equal(chain_append_in(&chain, bytes, sizeof(bytes), 1000), ERROR_NONE);
+    assert_int_equal(chain_held_bytes() - before, 10000);
+    chain_consume(&chain, 3500);
+    assert_int_equal(chain_held_bytes() - before, 7000);
+    assert_int_equal(chain_bytes(&chain), 6500);
+    chain_clear(&chain);
+    assert_int_equal(chain_held_bytes(), before);
+}
+
 static void an_append_is_all_or_nothing(void **state)
 {
     (void)state;
@@ -247,10 +263,15 @@ static void a_cursor_reads_what_was_appended(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_empty_chain_is_one_null_pointer),  cmocka_unit_test(a_chain_that_was_emptied_holds_nothing),
-        cmocka_unit_test(spare_room_at_the_end_is_used_first), cmocka_unit_test(a_long_append_is_cut_to_chunks),
-        cmocka_unit_test(an_append_is_all_or_nothing),         cmocka_unit_test(a_chain_behaves_like_an_array),
-        cmocka_unit_test(what_chains_hold_is_counted),         cmocka_unit_test(a_cursor_reads_what_was_appended),
+        cmocka_unit_test(an_empty_chain_is_one_null_pointer),
+        cmocka_unit_test(a_chain_that_was_emptied_holds_nothing),
+        cmocka_unit_test(spare_room_at_the_end_is_used_first),
+        cmocka_unit_test(a_long_append_is_cut_to_chunks),
+        cmocka_unit_test(smaller_chunks_keep_less_of_what_was_consumed),
+        cmocka_unit_test(an_append_is_all_or_nothing),
+        cmocka_unit_test(a_chain_behaves_like_an_array),
+        cmocka_unit_test(what_chains_hold_is_counted),
+        cmocka_unit_test(a_cursor_reads_what_was_appended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
