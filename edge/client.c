@@ -365,6 +365,9 @@ void edge_client_established(struct edge_client *client)
 /* The core did not process the request: nothing has happened there, so it may be sent again (RFC 9113 section 8.7). */
 static void edge_client_retry(struct edge_client *client, const struct uplink *except)
 {
+    if (except->state != UPLINK_UP) {
+        client->extra->attempts--; /* each trunk goes once, and all of a core that drains go one after the other */
+    }
     if (client->extra->attempts >= EDGE_CLIENT_ATTEMPTS_MAX) {
         edge_client_refuse(client, ERROR_REFUSED, 0, TLS_ALERT_INTERNAL_ERROR);
         return;

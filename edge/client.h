@@ -162,7 +162,7 @@ enum edge_client_export {
     EDGE_CLIENT_EXPORT_NO_CORE, /* its session would have to wait, as the other process has no trunk to its core */
 };
 
-/* CONNECTs sent at most, when cores answer that they did not process them. */
+/* CONNECTs sent at most, when cores answer that they did not process them; those on trunks that go are not counted. */
 #define EDGE_CLIENT_ATTEMPTS_MAX 3U
 
 /* Of those who leave, looked at in one batch; an end towards the client counts as several. */

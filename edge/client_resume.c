@@ -248,6 +248,22 @@ static bool resume_ask(struct edge_client_extra *extra, struct uplink *uplink)
     return true;
 }
 
+/* Under a new id: the core that had the session may have it still, and others that were asked in vain; none of them
+ * knows what is said from now on, so none may go on with it. */
+static bool resume_ask_elsewhere(struct relay *relay, struct edge_client_extra *extra, struct uplink *uplink)
+{
+    struct edge_client *client = extra->client;
+    uint64_t number = client->number;
+    if (uplink->core != extra->core) {
+        client->number = ++relay->sessions_numbered;
+    }
+    bool asked = resume_ask(extra, uplink);
+    if (!asked) {
+        client->number = number;
+    }
+    return asked;
+}
+
 /* May another core have it, which opens it again? */
 static bool resume_may_move(const struct relay *relay, const struct edge_client_extra *extra)
 {
@@ -265,7 +281,7 @@ static bool resume_elsewhere(struct relay *relay, struct list *suspended, unsign
             continue;
         }
         struct uplink *uplink = pool_pick_resuming(&relay->pool);
-        if (uplink == NULL || !resume_ask(extra, uplink)) {
+        if (uplink == NULL || !resume_ask_elsewhere(relay, extra, uplink)) {
             return true;
         }
         if (++*asked == RESUMES_PER_BATCH) {

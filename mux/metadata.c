@@ -32,6 +32,7 @@ enum field_bit {
 #define FIELD_NAME_TLS          "trunkline-tls"
 #define FIELD_NAME_SESSION      "trunkline-session"
 #define FIELD_NAME_ACKNOWLEDGED "trunkline-acknowledged"
+#define PARAMETER_UNCONSUMED    ";unconsumed="
 #define FIELD_NAME_NOTE         "trunkline-note"
 
 /* Visible ASCII without a space: what names may hold. */
@@ -202,6 +203,22 @@ static void encode_number(struct encoder *encoder, const char *name, uint32_t nu
     }
 }
 
+/* An integer (RFC 8941 section 3.3.1), with a parameter if need be. */
+static void encode_acknowledged(struct encoder *encoder, const struct metadata_session *session)
+{
+    const size_t capacity = 2U * METADATA_RECEIVED_TEXT + sizeof(PARAMETER_UNCONSUMED);
+    char *value = encoder_take(encoder, capacity);
+    if (value == NULL) {
+        return;
+    }
+    size_t length = metadata_format_received(session->acknowledged, value);
+    if (session->unconsumed > 0) {
+        length +=
+            (size_t)snprintf(value + length, capacity - length, PARAMETER_UNCONSUMED "%" PRIu32, session->unconsumed);
+    }
+    encoder_add(encoder, FIELD_NAME_ACKNOWLEDGED, value, length, true);
+}
+
 static void encode_session(struct encoder *encoder, const struct metadata_session *session)
 {
     static const char digits[] = "0123456789abcdef";
@@ -220,7 +237,7 @@ static void encode_session(struct encoder *encoder, const struct metadata_sessio
         encode_number(encoder, METADATA_RECEIVED_FIELD, session->received);
     }
     if (session->reopens) {
-        encode_number(encoder, FIELD_NAME_ACKNOWLEDGED, session->acknowledged);
+        encode_acknowledged(encoder, session);
         encode_note(encoder, &session->note);
     }
 }
@@ -434,15 +451,6 @@ static void parse_session(struct metadata_parser *parser, const char *value, siz
     }
 }
 
-static void parse_acknowledged(struct metadata_parser *parser, const char *value, size_t length)
-{
-    struct metadata_session *session = &parser->view.session;
-    session->reopens = metadata_parse_received(value, length, &session->acknowledged);
-    if (!session->reopens) {
-        parser_fail(parser, ERROR_BAD_METADATA);
-    }
-}
-
 /* ";name=" and a number in front of `end`; NULL when there is something else. */
 static const char *parse_parameter(const char *at, const char *end, const char *name, uint32_t *number)
 {
@@ -454,6 +462,19 @@ static const char *parse_parameter(const char *at, const char *end, const char *
     const char *stop = memchr(at, ';', (size_t)(end - at));
     stop = stop != NULL ? stop : end;
     return metadata_parse_received(at, (size_t)(stop - at), number) ? stop : NULL;
+}
+
+static void parse_acknowledged(struct metadata_parser *parser, const char *value, size_t length)
+{
+    struct metadata_session *session = &parser->view.session;
+    const char *end = value + length;
+    const char *stop = memchr(value, ';', length);
+    bool good = metadata_parse_received(value, (size_t)((stop != NULL ? stop : end) - value), &session->acknowledged) &&
+                (stop == NULL || parse_parameter(stop, end, PARAMETER_UNCONSUMED, &session->unconsumed) == end);
+    session->reopens = good;
+    if (!good) {
+        parser_fail(parser, ERROR_BAD_METADATA);
+    }
 }
 
 static void parse_note(struct metadata_parser *parser, const char *value, size_t length)

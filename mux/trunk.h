@@ -212,7 +212,8 @@ enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *st
  * is on no trunk; ERROR_WOULD_BLOCK when too many notes wait to be sent; ERROR_NO_MEMORY. */
 enum error_code trunk_stream_note(struct trunk_stream *stream, const struct metadata_note *note);
 
-/* All that was written, and all that was consumed so far, modulo 2^32: the offsets of a note. */
+/* All that was written, and all that was consumed so far, modulo 2^32: the offsets of a note, which are those of bytes,
+ * the end not counted. */
 uint32_t trunk_stream_written(const struct trunk_stream *stream);
 uint32_t trunk_stream_consumed(const struct trunk_stream *stream);
 

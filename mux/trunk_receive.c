@@ -295,6 +295,19 @@ static void trunk_refuse_request(struct trunk *trunk, int32_t id, enum error_cod
     trunk->events->refused(trunk->owner, error, 0);
 }
 
+/* Of the window so many bytes are the peer's, until it has consumed them. False when memory is out. */
+static bool trunk_stream_spare(struct trunk_stream *stream, uint32_t bytes)
+{
+    if (bytes > 0) {
+        struct trunk_work *work = trunk_work_get(stream);
+        if (work == NULL) {
+            return false;
+        }
+        work->overhang = bytes;
+    }
+    return true;
+}
+
 static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
 {
     int32_t id = frame->hd.stream_id;
@@ -336,6 +349,11 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
         stream->flags |= TRUNK_STREAM_RESUMING;
         stream->received = metadata->session.acknowledged;
         stream->sent = metadata->session.received;
+        if (!trunk_stream_spare(stream, metadata->session.unconsumed)) {
+            trunk_break_stream(trunk, id, NGHTTP2_REFUSED_STREAM);
+            trunk_stream_close(trunk, stream, NGHTTP2_REFUSED_STREAM);
+            return 0;
+        }
     }
     if (nghttp2_session_set_stream_user_data(trunk->h2, id, stream) != 0) {
         /* The request's stream is gone already: nghttp2 found it at fault. */

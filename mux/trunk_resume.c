@@ -14,12 +14,14 @@ bool trunk_resumes(const struct trunk *trunk)
 
 uint32_t trunk_stream_written(const struct trunk_stream *stream)
 {
-    return stream->sent + (uint32_t)trunk_stream_queued(stream);
+    uint32_t end = stream->output == STREAM_ENDED ? 1U : 0U;
+    return stream->sent - end + (uint32_t)trunk_stream_queued(stream);
 }
 
 uint32_t trunk_stream_consumed(const struct trunk_stream *stream)
 {
-    return stream->received - (uint32_t)trunk_stream_unconsumed(stream);
+    uint32_t end = stream->input == STREAM_ENDED ? 1U : 0U;
+    return stream->received - end - (uint32_t)trunk_stream_unconsumed(stream);
 }
 
 bool trunk_stream_told(const struct trunk_stream *stream)
@@ -169,6 +171,7 @@ enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *st
     /* What the peer has ended nobody can take up again. */
     request.session.reopens = stream->input == STREAM_OPEN;
     request.session.acknowledged = stream->sent - (stream->work != NULL ? stream->work->retained : 0U);
+    request.session.unconsumed = (uint32_t)trunk_stream_unconsumed(stream);
     if (error == ERROR_NONE && !trunk->resumes) {
         error = ERROR_STATE;
     }

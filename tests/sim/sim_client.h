@@ -105,6 +105,7 @@ struct sim_client {
     uint64_t core_received;
     uint64_t core_sent;
     uint64_t core_held; /* received and not given back */
+    bool core_lost;     /* its core was killed or has drained, and no other has opened the session since */
     unsigned core_opens;
     unsigned core_closes;
     trunkline_reason core_reason;

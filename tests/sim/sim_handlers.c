@@ -34,6 +34,56 @@ static struct sim_client *client_of(const trunkline_session *session)
     return served->clients[number];
 }
 
+/* Whom the session serves; NULL also when another core has taken its place, as its own could not be reached: nothing
+ * that it still does reaches the client. */
+static struct sim_client *served_by(const trunkline_session *session)
+{
+    struct sim_client *client = client_of(session);
+
+    return client != NULL && client->session == session ? client : NULL;
+}
+
+/* What a handler leaves for the one that may take its place. */
+struct note {
+    uint64_t sent;
+    uint64_t consumed;
+};
+
+/* Whose core is lost: where the new handler is by what it is told, which is within what the earlier one had done. */
+static void observe_reopening(struct sim_client *client, trunkline_session *session)
+{
+    trunkline_reopening reopening;
+    struct note note = {0, 0};
+    uint64_t sent = 0;
+    uint64_t received = 0;
+    bool echo = strcmp(client->plan.service, "echo") == 0; /* whose handler writes by itself */
+
+    if (trunkline_get_reopening(session, &reopening)) {
+        if (reopening.note_length == sizeof(note)) {
+            memcpy(&note, reopening.note, sizeof(note));
+        } else if (reopening.note_length != 0) {
+            sim_fail(&served->net, "client %zu: a note of %zu bytes", client->number, reopening.note_length);
+        }
+        sent = note.sent + (uint64_t)(int64_t)reopening.delivered;
+        received = note.consumed + (uint64_t)(int64_t)reopening.consumed;
+    }
+    if ((!echo && sent > client->core_sent) || received > client->core_received || sent < client->received) {
+        sim_fail(
+            &served->net,
+            "client %zu: opened again at %llu received and %llu sent, after %llu and %llu, %llu of which the client "
+            "has",
+            client->number, (unsigned long long)received, (unsigned long long)sent,
+            (unsigned long long)client->core_received, (unsigned long long)client->core_sent,
+            (unsigned long long)client->received);
+    }
+    client->core_sent = echo ? 0 : sent;
+    client->core_received = received;
+    client->core_held = 0;
+    client->core_ended = false;
+    client->core_output_ended = false;
+    client->core_lost = false;
+}
+
 static struct sim_client *observe_open(trunkline_session *session)
 {
     struct sim_client *client = client_of(session);
@@ -41,8 +91,21 @@ static struct sim_client *observe_open(trunkline_session *session)
     if (client == NULL) {
         return NULL;
     }
+    trunkline_reopening reopening;
+    bool reopened = trunkline_get_reopening(session, &reopening) == 1;
+    if (reopened && client->session != NULL) {
+        client->core_opens--; /* its core has it still, and cannot be reached */
+        client->core_lost = true;
+    } else if (reopened && client->core_closes > 0 && client->core_reason == TRUNKLINE_REASON_REFUSED) {
+        client->core_opens--; /* an earlier refusal was lost on its way, and it is asked for once more */
+        client->core_closes--;
+        client->core_lost = true;
+    }
     if (client->core_opens++ > 0) {
         sim_fail(&served->net, "client %zu has a second session", client->number);
+    }
+    if (client->core_lost) {
+        observe_reopening(client, session);
     }
     client->session = session;
     return client;
@@ -50,7 +113,7 @@ static struct sim_client *observe_open(trunkline_session *session)
 
 static struct sim_client *observe_data(trunkline_session *session, const void *bytes, size_t length)
 {
-    struct sim_client *client = client_of(session);
+    struct sim_client *client = served_by(session);
 
     if (client == NULL) {
         return NULL;
@@ -67,7 +130,7 @@ static struct sim_client *observe_data(trunkline_session *session, const void *b
 
 static struct sim_client *observe_end(trunkline_session *session)
 {
-    struct sim_client *client = client_of(session);
+    struct sim_client *client = served_by(session);
 
     if (client == NULL) {
         return NULL;
@@ -82,10 +145,16 @@ static struct sim_client *observe_end(trunkline_session *session)
 
 static struct sim_client *observe_closed(trunkline_session *session, trunkline_reason reason)
 {
-    struct sim_client *client = client_of(session);
+    struct sim_client *client = served_by(session);
 
     if (client == NULL) {
         return NULL;
+    }
+    if (served->killing || reason == TRUNKLINE_REASON_MOVED) {
+        client->core_opens--;
+        client->core_lost = true;
+        client->session = NULL;
+        return client;
     }
     if (client->core_closes++ > 0) {
         sim_fail(&served->net, "client %zu: closed twice", client->number);
@@ -170,10 +239,21 @@ static bool script_wants_to_end(const struct sim_client *client)
     return false;
 }
 
+static void script_note(const struct sim_client *client, trunkline_session *session)
+{
+    const struct note note = {.sent = client->core_sent, .consumed = client->core_received - client->core_held};
+
+    if (served->settings.reopen && sim_chance(&served->net.random, 3)) {
+        trunkline_set_note(session, &note, sizeof(note));
+    }
+}
+
 /* Writes as much as there is room for. */
 static void script_push(struct sim_client *client, trunkline_session *session)
 {
     uint8_t bytes[WRITE_BYTES];
+
+    script_note(client, session);
 
     while (client->core_sent < client->plan.receive_bytes) {
         uint64_t left = client->plan.receive_bytes - client->core_sent;
@@ -203,7 +283,9 @@ static void script_accept(struct sim_client *client, trunkline_session *session)
 
 static void script_answer(trunkline_session *session, void *argument)
 {
-    script_accept(argument, session);
+    if (served_by(session) != NULL) {
+        script_accept(argument, session);
+    }
 }
 
 /* Gives back some of what it holds, every so often. */
@@ -212,6 +294,9 @@ static void script_consume(trunkline_session *session, void *argument)
     struct sim_client *client = argument;
     uint64_t part = client->plan.core_consume_bytes;
 
+    if (client->session != session) {
+        return;
+    }
     part = part < client->core_held ? part : client->core_held;
     client->core_held -= part;
     if (client->core_held > 0) {
@@ -271,7 +356,7 @@ static void script_end(trunkline_session *session)
 
 static void script_drained(trunkline_session *session)
 {
-    struct sim_client *client = client_of(session);
+    struct sim_client *client = served_by(session);
 
     if (client != NULL) {
         script_push(client, session);

@@ -717,6 +717,22 @@ void sim_link_break(struct sim_link *link, enum sim_fault fault)
     }
 }
 
+void sim_link_kill(struct sim_link *link, enum sim_side side)
+{
+    struct sim_pipe *pipe = &link->pipes[side];
+
+    if (link->ends[side].transport == NULL) {
+        return;
+    }
+    if (sim_chance(&link->net->random, 2)) {
+        pipe_send_reset(link, side);
+    } else if (!pipe->black && !pipe->discards && !pipe->finished) {
+        pipe_send(link, side, SEGMENT_FINISH, NULL, 0);
+        pipe->discards = true;
+    }
+    end_break(link, side, ERROR_PEER_RESET);
+}
+
 bool sim_link_open(const struct sim_link *link)
 {
     return link->ends[SIM_OPENER].transport != NULL || link->ends[SIM_ACCEPTOR].transport != NULL;

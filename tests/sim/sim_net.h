@@ -156,6 +156,10 @@ void sim_link_plan_fault(struct sim_link *link, enum sim_side from, enum sim_fau
 /* Now, in both directions, for what was not yet delivered as well. No effect on a link that is closed. */
 void sim_link_break(struct sim_link *link, enum sim_fault fault);
 
+/* The process at one end is killed: what it writes from now on goes nowhere, it reads no more, and the other end gets
+ * FIN behind, or RST behind or instead of, what is under way to it. */
+void sim_link_kill(struct sim_link *link, enum sim_side side);
+
 /* One of the ends is not closed. */
 bool sim_link_open(const struct sim_link *link);
 

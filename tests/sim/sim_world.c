@@ -176,6 +176,7 @@ static void edge_settings_fill(struct edge_settings *edge, const struct sim_sett
         .sessions_per_trunk = LIMIT_SESSIONS_PER_TRUNK,
         .trunk_opens_max = LIMIT_TRUNK_OPENS,
         .resume_timeout_ms = settings->resume ? TIMEOUT_RESUME_EDGE_MS : 0,
+        .reopen_after_ms = TIMEOUT_REOPEN_AFTER_MS,
         .stream_window_bytes = settings->stream_window_bytes,
         .stream_window_max_bytes = settings->stream_window_max_bytes,
         .trunk_window_bytes = settings->trunk_window_bytes,
@@ -203,7 +204,7 @@ static void accept_trunk(struct sim_link *link, void *owner)
     struct sim_core *core = owner;
     struct core_downlink *downlink = NULL;
 
-    if (core->stopped || core->worker.state == CORE_WORKER_STOPPING) {
+    if (!core->made || core->stopped || core->worker.state == CORE_WORKER_STOPPING) {
         return;
     }
     scheduler_set_time(&core->scheduler, core->world->net.now_us);
@@ -357,10 +358,12 @@ static enum error_code services_make(struct sim_world *world)
     const struct core_service_settings settings[] = {
         {.name = (char *)(uintptr_t) "echo",
          .handler = (char *)(uintptr_t) "sim-echo",
-         .argument = (char *)(uintptr_t) ""},
+         .argument = (char *)(uintptr_t) "",
+         .reopens = world->settings.reopen},
         {.name = (char *)(uintptr_t) "script",
          .handler = (char *)(uintptr_t) "sim-script",
-         .argument = (char *)(uintptr_t) ""},
+         .argument = (char *)(uintptr_t) "",
+         .reopens = world->settings.reopen},
     };
     struct core_service_fault fault;
     enum error_code error = core_services_setup(&world->services, settings, sizeof(settings) / sizeof(settings[0]),
@@ -588,6 +591,44 @@ void sim_world_drain_edge(struct sim_world *world, size_t edge, uint64_t timeout
 {
     scheduler_set_time(&world->edges[edge].scheduler, world->net.now_us);
     relay_drain(&world->edges[edge].relay, timeout_ms);
+}
+
+/* ------------------------------------------------------------------------------------------------ killing */
+
+#define KILL_STEPS_MAX 1000U
+
+void sim_world_kill_core(struct sim_world *world, size_t index)
+{
+    struct sim_core *core = &world->cores[index];
+    uint64_t now_us = world->net.now_us;
+
+    for (size_t i = 0; i < world->trunk_count; i++) {
+        if (world->trunks[i].core == index) {
+            sim_link_kill(world->trunks[i].link, SIM_ACCEPTOR);
+        }
+    }
+    /* Its memory is given back as one that stops does it. Nothing of that reaches anybody; and its own time may run
+     * ahead, for deadlines. */
+    world->killing = true;
+    scheduler_set_time(&core->scheduler, now_us);
+    core_worker_stop(&core->worker);
+    for (unsigned i = 0; i < KILL_STEPS_MAX && !core->stopped; i++) {
+        now_us += SIM_SECOND;
+        scheduler_advance(&core->scheduler, now_us);
+        scheduler_run_tasks(&core->scheduler);
+    }
+    world->killing = false;
+    if (!core->stopped || core_worker_session_count(&core->worker) != 0) {
+        sim_fail(&world->net, "core %zu is killed and does not go", index);
+        return;
+    }
+    core_worker_dispose(&core->worker);
+    *core = (struct sim_core){.world = world};
+}
+
+enum error_code sim_world_start_core(struct sim_world *world, size_t index)
+{
+    return core_make(world, index);
 }
 
 /* ------------------------------------------------------------------------------------------------ life */

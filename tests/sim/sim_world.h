@@ -37,6 +37,7 @@ struct sim_settings {
     uint32_t handshakes_max; /* of an edge */
     uint32_t core_sessions_max;
     bool resume; /* sessions outlive their trunks */
+    bool reopen; /* and their cores */
     struct sim_link_settings client_link;
     struct sim_link_settings trunk_link;
 };
@@ -74,6 +75,7 @@ struct sim_world {
     struct edge_settings edge_settings;
     struct core_services services;
     bool services_made;
+    bool killing; /* what handlers are told now, they are not: their process is gone */
     struct sim_edge
         edges[SIM_EDGES_MAX + SIM_TAKEOVERS_MAX]; /* settings.edges of them, those that took over included */
     size_t places;                                /* edges that clients know: the first ones, or who took
@@ -140,6 +142,13 @@ bool sim_world_take_over(struct sim_world *world, size_t place, bool fails);
 
 /* Breaks every trunk that is open. */
 void sim_world_break_trunks(struct sim_world *world, enum sim_fault fault);
+
+/* The process of the core is gone from one moment to the next, and with it what its handlers knew. Whoever dials it is
+ * refused until it is started again. */
+void sim_world_kill_core(struct sim_world *world, size_t core);
+
+/* ERROR_NO_MEMORY. */
+enum error_code sim_world_start_core(struct sim_world *world, size_t core);
 
 /* As the process does at SIGTERM. */
 void sim_world_drain_core(struct sim_world *world, size_t core);

@@ -227,6 +227,7 @@ static enum error_code note_there_and_back(struct metadata_parser *parser, const
     size_t count = 0;
     metadata.session.received = 4000000000U;
     metadata.session.acknowledged = 12;
+    metadata.session.unconsumed = note->length;
     metadata.session.note = *note;
     assert_true(metadata_encode_bytes(&metadata) <= sizeof(room));
     enum error_code error = metadata_encode(&metadata, room, metadata_encode_bytes(&metadata), fields, &count);
@@ -253,6 +254,7 @@ static void notes_of_every_length_come_back(void **state)
         assert_true(session->known && session->resumes && session->reopens);
         assert_int_equal(session->received, 4000000000U);
         assert_int_equal(session->acknowledged, 12);
+        assert_int_equal(session->unconsumed, length);
         assert_non_null(session->note.bytes);
         assert_int_equal(session->note.length, length);
         assert_memory_equal(session->note.bytes, bytes, length);
@@ -294,6 +296,22 @@ static void malformed_notes_are_found(void **state)
     assert_int_equal(metadata_parser_init(&parser, 16384), ERROR_NONE);
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         const char *const pairs[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-note", wrong[i]}};
+        assert_int_equal(parse(&parser, pairs, 3), ERROR_BAD_METADATA);
+    }
+    static const char *const malformed[] = {"",
+                                            "1;",
+                                            "1;unconsumed",
+                                            "1;unconsumed=",
+                                            "1;more=1",
+                                            ";unconsumed=1",
+                                            "1;unconsumed=-1",
+                                            "1;unconsumed=4294967296",
+                                            "1 ",
+                                            "4294967296",
+                                            "1;unconsumed=1;"};
+    for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+        const char *const pairs[][2] = {
+            {":method", "CONNECT"}, {":authority", "a"}, {"trunkline-acknowledged", malformed[i]}};
         assert_int_equal(parse(&parser, pairs, 3), ERROR_BAD_METADATA);
     }
     const char *const alone[][2] = {{":method", "CONNECT"}, {":authority", "a"}, {"trunkline-acknowledged", "1"}};

@@ -240,6 +240,52 @@ static void the_next_session_is_given_the_note_and_what_happened_after_it(void *
     finish();
 }
 
+/* Neither in what is noted nor in what came after it. */
+static void the_end_is_no_byte(void **state)
+{
+    (void)state;
+    start();
+    core_client_send(&client, "1234", 4, true);
+    core_pair_pump(&pair);
+    assert_int_equal(trunkline_set_note(probe.session, "four", 4), 0);
+    core_pair_wait(&pair, 100);
+    assert_int_equal(client.note.consumed, 4);
+    for (int i = 1; i <= 2; i++) {
+        assert_int_equal(reopen(&client), ERROR_NONE);
+        assert_string_equal(probe.note, "four");
+        assert_int_equal(probe.reopening.delivered, 0);
+        assert_int_equal(probe.reopening.consumed, 0);
+        core_pair_wait(&pair, 100);
+    }
+    finish();
+}
+
+/* The edge's client is slow: what came from the earlier handler, and waits there, takes room from the next one. */
+static void what_the_client_has_not_taken_takes_room_of_the_next_session(void **state)
+{
+    static char bytes[LIMIT_STREAM_WINDOW_BYTES];
+
+    (void)state;
+    start();
+    client.consume = false;
+    assert_int_equal(trunkline_write(probe.session, bytes, 10000), 10000);
+    core_pair_wait(&pair, 100);
+    assert_int_equal(core_client_received(&client), 10000);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(reopen(&client), ERROR_NONE);
+        assert_int_equal(trunkline_room(probe.session), sizeof(bytes) - 10000);
+    }
+    assert_int_equal(trunkline_write(probe.session, bytes, sizeof(bytes)), sizeof(bytes) - 10000);
+    core_pair_wait(&pair, 100);
+    assert_int_equal(core_client_received(&client), sizeof(bytes));
+    core_client_take(&client, sizeof(bytes));
+    core_pair_wait(&pair, 100);
+    assert_int_equal(trunkline_room(probe.session),
+                     10000); /* the rest of the window is granted again with more of it */
+    assert_int_equal(probe.opens, 3);
+    finish();
+}
+
 /* A second loss soon after the first: nothing that the new session has not noted itself may take the note away. */
 static void a_note_outlives_a_session_that_left_none_of_its_own(void **state)
 {
@@ -492,6 +538,8 @@ int main(void)
         NOTE_TEST(of_many_notes_the_last_is_sent_with_its_own_offsets),
         NOTE_TEST(a_note_is_told_again_on_another_trunk),
         NOTE_TEST(the_next_session_is_given_the_note_and_what_happened_after_it),
+        NOTE_TEST(the_end_is_no_byte),
+        NOTE_TEST(what_the_client_has_not_taken_takes_room_of_the_next_session),
         NOTE_TEST(a_note_outlives_a_session_that_left_none_of_its_own),
         NOTE_TEST(only_within_open_is_a_reopening_told),
         NOTE_TEST(a_service_that_does_not_reopen_says_that_the_session_is_gone),
