@@ -59,7 +59,7 @@ class Fault:
 def draw_slicer(dice, site):
     # A trunk carries the bytes of all, so its slices must not be as slow as those of one client.
     size = dice.choice((1, 5, 40, 300)) if site != "trunk" else dice.choice((60, 300, 1000))
-    # A delay takes a millisecond at least, and a client needs 4 KB/s: slices of a few bytes follow each other at once.
+    # Each delay is a wake-up of the proxy's one thread, which could not carry what all clients send a few bytes at a time.
     delay = dice.choice((0, 50)) if site == "trunk" else dice.choice((0, 100, 1000)) if size >= 40 else 0
     return {"average_size": size, "size_variation": dice.randint(0, size - 1), "delay": delay,
             "delay_variation": delay // 2}
