@@ -122,8 +122,8 @@ static bool cores_drained(uint64_t seed, struct sim_report *report)
     return world_end(report);
 }
 
-SCENARIO_TEST(sessions_outlive_cores_killed_at_any_moment, cores_killed, 300)
-SCENARIO_TEST(sessions_outlive_cores_that_are_restarted, cores_drained, 200)
+SCENARIO_TEST(sessions_outlive_cores_killed_at_any_moment, cores_killed, 150)
+SCENARIO_TEST(sessions_outlive_cores_that_are_restarted, cores_drained, 150)
 
 int main(void)
 {
