@@ -6,7 +6,7 @@ import signal
 import time
 
 import harness
-from harness import BIN, Case, join_address, patience, pki, run_directory, tool, wait_for
+from harness import BIN, Case, join_address, patience, pki, run_directory, tool
 
 KILLS = 3
 
@@ -44,17 +44,6 @@ class ReopenCase(Case):
         # 4: the generator was late on a machine that is busy with something else, which is no loss.
         self.assertIn(code, (0, 4), load.output_text() + load.error_text())
 
-    def sessions_began(self, edge, clients):
-        """As many sessions as there are clients are at work."""
-        wait_for(lambda: self.established(edge) >= clients, 20, f"{clients} clients are served")
-
-    @staticmethod
-    def established(edge):
-        """TCP connections of the edge's listener."""
-        port = f":{edge.address[1]:04X}"
-        with open("/proc/net/tcp", encoding="ascii") as table:
-            return sum(1 for line in table if line.split()[1].endswith(port) and line.split()[3] == "01")
-
 
 class EchoTest(ReopenCase):
     def test_a_core_that_is_killed_and_started_again_loses_no_byte(self):
@@ -75,9 +64,9 @@ class EchoTest(ReopenCase):
 
     def test_cores_that_are_replaced_in_turn_are_not_noticed(self):
         cores = [self.start_core("core-a"), self.start_core("core-b")]
-        edge = self.edge(cores, trunks_up=4, log_level="info")
+        edge = self.edge(cores, trunks_up=4, log_level="debug")
         load = self.load(edge, 200, 8)
-        self.sessions_began(edge, 200)
+        edge.wait_log("client-state", count=200, seconds=20, to="relaying")
         moved = 0
         for number in range(2):
             begun = time.monotonic()
