@@ -321,8 +321,10 @@ static enum error_code import_settle(struct edge_client *client, uint32_t waited
     } else if (trunk_stream_attached(&client->stream)) {
         edge_resumes_enlist(client, waited_ms);
         relay->resumes.moves = relay->resumes.moves || client->extra->moved;
-    } else {
-        edge_client_defer(client); /* its stream is over: to be freed when all of it has gone to the client */
+    }
+    if (client->state == EDGE_CLIENT_RELAYING &&
+        (!trunk_stream_attached(&client->stream) || client->output_half == EDGE_CLIENT_HALF_ENDING)) {
+        edge_client_defer(client); /* it ends when all has gone to the client, which may be so already */
     }
     relay_settle_later(relay);
     return error;
