@@ -142,6 +142,17 @@ static void on_resumed(void *owner, struct trunk_stream *stream)
     pair_stream_of(stream)->resumed++;
 }
 
+static void on_noted(void *owner, struct trunk_stream *stream, const struct metadata_note *note)
+{
+    struct pair_stream *recorded = pair_stream_of(stream);
+    (void)owner;
+    recorded->noted++;
+    recorded->noted_sum = 0;
+    for (uint32_t i = 0; i < note->length; i++) {
+        recorded->noted_sum += note->bytes[i];
+    }
+}
+
 static void on_ready(void *owner)
 {
     ((struct pair_end *)owner)->ready = true;
@@ -169,6 +180,7 @@ const struct trunk_events pair_opener_events = {
     .closed = on_closed,
     .suspended = on_suspended,
     .resumed = on_resumed,
+    .noted = on_noted,
     .ready = on_ready,
     .goaway = on_goaway,
 };

@@ -26,6 +26,8 @@ struct pair_stream {
     int closed;
     int suspended;
     int resumed;
+    int noted;
+    uint32_t noted_sum; /* of the last note's bytes */
     enum error_code error;
     uint32_t detail;
     bool consume; /* consume at once what comes */
