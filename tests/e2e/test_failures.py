@@ -69,7 +69,7 @@ class KillTest(Case):
 
     def test_two_cores_behind_one_edge_do_not_share_their_fate(self):
         cores = [self.core(name=f"core-{number}") for number in (1, 2)]
-        edge = self.edge(cores, "--workers", "1", trunks_up=2)
+        edge = self.edge(cores, "--workers", "1", "--resume-timeout", "1s", trunks_up=2)
         clients = [self.client(edge) for _ in range(12)]
         for client in clients:
             client.echo()
