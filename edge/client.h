@@ -1,9 +1,9 @@
 /*
  * One client connection: TLS towards the client, one stream of a trunk towards the core, bytes between the two.
  * Belongs to the relay, whose slab it lives in; owns its transport, TLS connection and stream. client.c is the life of
- * a client, client_handshake.c gives handshakes their turns, client_pump.c moves bytes, client_resume.c waits for
- * another trunk, client_extra.c keeps what an idle client has not, client_export.c is for another process that takes it
- * over. One thread.
+ * a client, client_handshake.c gives handshakes their turns, client_leaving.c those who go, client_pump.c moves bytes,
+ * client_idle.c ends who is idle, client_resume.c waits for another trunk, client_extra.c keeps what an idle client has
+ * not, client_export.c is for another process that takes it over. One thread.
  *
  *   state:
  *   EXPECT_HANDSHAKE --> EXPECT_TRUNK <--> EXPECT_ANSWER --> RELAYING --> LINGERING --> CLOSED
@@ -145,6 +145,7 @@ struct edge_idle {
 struct edge_resumes {
     struct timer deadline; /* when the longest wait is too long */
     struct timer move;     /* when those whose session may be opened again elsewhere have waited for their core */
+    struct timer pause;    /* when cores that had no room are asked again */
     bool moves;            /* some may be, and were not asked for yet */
 };
 

@@ -14,6 +14,7 @@
 #define RESUMES_PER_BATCH 256U  /* a lost trunk may have had 15,000 sessions: the others get their turn between */
 #define GIVEN_UP_PER_TURN 1024U /* likewise */
 #define MOVE_LOOK_MS      100U  /* how much later than it may a client is moved to another core */
+#define REFUSED_PAUSE_MS  100U  /* a core that has no room now is left alone for so long */
 
 static uint64_t resume_timeout_us(const struct relay *relay)
 {
@@ -93,8 +94,28 @@ static void resume_move_due(struct timer *timer)
     }
 }
 
+/* ------------------------------------------------------------------------------------------------ a core without room
+ */
+
+static void resume_pause_over(struct timer *timer)
+{
+    struct edge_resumes *resumes = container_of(timer, struct edge_resumes, pause);
+    struct relay *relay = container_of(resumes, struct relay, resumes);
+    relay_settle_later(relay);
+}
+
+/* Whoever was refused would be asked for again at once, and so would all who wait with it. */
+static void resume_pause(struct relay *relay, size_t core)
+{
+    relay->pool.cores[core].resumes_after_us = relay->scheduler->now_us + 1000U * (uint64_t)REFUSED_PAUSE_MS;
+    scheduler_arm(relay->scheduler, &relay->resumes.pause, REFUSED_PAUSE_MS + 1U);
+}
+
+/* ------------------------------------------------------------------------------------------------ beginning and end */
+
 void edge_resumes_init(struct edge_resumes *resumes)
 {
+    timer_init(&resumes->pause, resume_pause_over);
     timer_init(&resumes->deadline, resume_deadline);
     timer_init(&resumes->move, resume_move_due);
 }
@@ -104,6 +125,7 @@ void edge_resumes_dispose(struct edge_resumes *resumes)
     struct relay *relay = container_of(resumes, struct relay, resumes);
     scheduler_disarm(relay->scheduler, &resumes->deadline);
     scheduler_disarm(relay->scheduler, &resumes->move);
+    scheduler_disarm(relay->scheduler, &resumes->pause);
 }
 
 /* ------------------------------------------------------------------------------------------------ resuming */
@@ -174,7 +196,7 @@ void edge_client_wait_again(struct edge_client *client)
         return;
     }
     resume_enlist(extra, &relay->pool.cores[extra->core]);
-    resume_arm(relay);
+    resume_await(client);
     relay->resumes.moves = true;
     relay_settle_later(relay);
 }
@@ -182,6 +204,10 @@ void edge_client_wait_again(struct edge_client *client)
 void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
 {
     struct edge_client *client = container_of(stream, struct edge_client, stream);
+    const struct uplink *uplink = owner;
+    if (reason == ERROR_REFUSED && uplink->state == UPLINK_UP) {
+        resume_pause(edge_client_relay(client), uplink->core);
+    }
     edge_client_suspend(client, owner);
     if (client->extra != NULL && reason == ERROR_SHUTDOWN) {
         client->extra->moved = true;
@@ -269,7 +295,7 @@ static bool resume_may_move(const struct relay *relay, const struct edge_client_
 {
     uint64_t since_us = extra->suspended_us + 1000U * (uint64_t)relay->settings->reopen_after_ms;
     return extra->client->reopens && extra->client->state == EDGE_CLIENT_RELAYING &&
-           (extra->moved || since_us <= relay->scheduler->now_us);
+           trunk_stream_reopenable(&extra->client->stream) && (extra->moved || since_us <= relay->scheduler->now_us);
 }
 
 /* Those whose core has no trunk, on trunks to others. False when so many were asked for that the rest has to wait. */

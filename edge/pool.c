@@ -136,6 +136,7 @@ static struct uplink *pool_pick_of(struct pool *pool, size_t first_core, size_t 
     for (size_t i = 0; i < pool->place_count; i++) {
         struct uplink *uplink = pool->places[i].current;
         if (uplink != NULL && uplink->core >= first_core && uplink->core <= last_core &&
+            pool->cores[uplink->core].resumes_after_us <= pool->relay->scheduler->now_us &&
             uplink_openable(uplink) == ERROR_NONE && trunk_resumes(uplink->link.trunk) &&
             (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
             best = uplink;

@@ -17,9 +17,10 @@ struct relay;
 struct uplink;
 
 struct pool_core {
-    struct list suspended; /* of struct edge_client_extra: whose session it has, and who wait for a trunk to it; the
-                              longest wait first */
-    char server_name[256]; /* that the core's certificate must bear */
+    struct list suspended;     /* of struct edge_client_extra: whose session it has, and who wait for a trunk to it; the
+                                  longest wait first */
+    uint64_t resumes_after_us; /* it had no room for a session that was to go on there: it is not asked before */
+    char server_name[256];     /* that the core's certificate must bear */
 };
 
 struct pool_place {
@@ -53,7 +54,8 @@ void pool_dispose(struct pool *pool);
  * other. NULL when there is none at all. */
 struct uplink *pool_pick(struct pool *pool, const struct uplink *except);
 
-/* The same among the trunks to one core, an index into pool->cores, that resume sessions. */
+/* The same among the trunks to one core, an index into pool->cores, that resume sessions; NULL also while the core is
+ * not to be asked. */
 struct uplink *pool_pick_core(struct pool *pool, size_t core);
 
 /* The same among the trunks to any core. */

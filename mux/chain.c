@@ -171,7 +171,9 @@ size_t chain_read(const struct chain *chain, struct chain_cursor *cursor, void *
     while (copied < length && cursor->chunk != NULL) {
         size_t held = cursor->chunk->end - cursor->offset;
         size_t part = held < length - copied ? held : length - copied;
-        memcpy(to + copied, cursor->chunk->bytes + cursor->offset, part);
+        if (to != NULL) {
+            memcpy(to + copied, cursor->chunk->bytes + cursor->offset, part);
+        }
         copied += part;
         cursor->offset += (uint32_t)part;
         if (part < held || cursor->chunk->next == NULL) {

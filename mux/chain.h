@@ -57,7 +57,7 @@ struct chain_cursor {
 };
 
 /* Copies the next `length` bytes from the cursor on, as far as there are any, and moves it behind them; returns how
- * many. */
+ * many. `into` NULL: only moves it. */
 size_t chain_read(const struct chain *chain, struct chain_cursor *cursor, void *into, size_t length);
 
 /* Drops the first `length` bytes; there must be that many. */

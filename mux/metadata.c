@@ -25,6 +25,7 @@ enum field_bit {
     FIELD_RECEIVED = 256,
     FIELD_ACKNOWLEDGED = 512,
     FIELD_NOTE = 1024,
+    FIELD_UNCONSUMED = 2048,
 };
 
 #define FIELD_NAME_SERVER_NAME  "trunkline-sni"
@@ -32,7 +33,7 @@ enum field_bit {
 #define FIELD_NAME_TLS          "trunkline-tls"
 #define FIELD_NAME_SESSION      "trunkline-session"
 #define FIELD_NAME_ACKNOWLEDGED "trunkline-acknowledged"
-#define PARAMETER_UNCONSUMED    ";unconsumed="
+#define FIELD_NAME_UNCONSUMED   "trunkline-unconsumed"
 #define FIELD_NAME_NOTE         "trunkline-note"
 
 /* Visible ASCII without a space: what names may hold. */
@@ -203,22 +204,6 @@ static void encode_number(struct encoder *encoder, const char *name, uint32_t nu
     }
 }
 
-/* An integer (RFC 8941 section 3.3.1), with a parameter if need be. */
-static void encode_acknowledged(struct encoder *encoder, const struct metadata_session *session)
-{
-    const size_t capacity = 2U * METADATA_RECEIVED_TEXT + sizeof(PARAMETER_UNCONSUMED);
-    char *value = encoder_take(encoder, capacity);
-    if (value == NULL) {
-        return;
-    }
-    size_t length = metadata_format_received(session->acknowledged, value);
-    if (session->unconsumed > 0) {
-        length +=
-            (size_t)snprintf(value + length, capacity - length, PARAMETER_UNCONSUMED "%" PRIu32, session->unconsumed);
-    }
-    encoder_add(encoder, FIELD_NAME_ACKNOWLEDGED, value, length, true);
-}
-
 static void encode_session(struct encoder *encoder, const struct metadata_session *session)
 {
     static const char digits[] = "0123456789abcdef";
@@ -237,7 +222,10 @@ static void encode_session(struct encoder *encoder, const struct metadata_sessio
         encode_number(encoder, METADATA_RECEIVED_FIELD, session->received);
     }
     if (session->reopens) {
-        encode_acknowledged(encoder, session);
+        encode_number(encoder, FIELD_NAME_ACKNOWLEDGED, session->acknowledged);
+        if (session->unconsumed > 0) {
+            encode_number(encoder, FIELD_NAME_UNCONSUMED, session->unconsumed);
+        }
         encode_note(encoder, &session->note);
     }
 }
@@ -464,19 +452,6 @@ static const char *parse_parameter(const char *at, const char *end, const char *
     return metadata_parse_received(at, (size_t)(stop - at), number) ? stop : NULL;
 }
 
-static void parse_acknowledged(struct metadata_parser *parser, const char *value, size_t length)
-{
-    struct metadata_session *session = &parser->view.session;
-    const char *end = value + length;
-    const char *stop = memchr(value, ';', length);
-    bool good = metadata_parse_received(value, (size_t)((stop != NULL ? stop : end) - value), &session->acknowledged) &&
-                (stop == NULL || parse_parameter(stop, end, PARAMETER_UNCONSUMED, &session->unconsumed) == end);
-    session->reopens = good;
-    if (!good) {
-        parser_fail(parser, ERROR_BAD_METADATA);
-    }
-}
-
 static void parse_note(struct metadata_parser *parser, const char *value, size_t length)
 {
     struct metadata_note *note = &parser->view.session.note;
@@ -503,13 +478,14 @@ static void parse_note(struct metadata_parser *parser, const char *value, size_t
     note->length = (uint32_t)written;
 }
 
-static void parse_received(struct metadata_parser *parser, const char *value, size_t length)
+/* An integer (RFC 8941 section 3.3.1). */
+static bool parse_number(struct metadata_parser *parser, const char *value, size_t length, uint32_t *number)
 {
-    struct metadata_session *session = &parser->view.session;
-    session->resumes = metadata_parse_received(value, length, &session->received);
-    if (!session->resumes) {
+    if (!metadata_parse_received(value, length, number)) {
         parser_fail(parser, ERROR_BAD_METADATA);
+        return false;
     }
+    return true;
 }
 
 /* "version=0304;suite=1301" */
@@ -535,6 +511,7 @@ static const struct {
     {FIELD_NAME_SESSION, FIELD_SESSION},
     {METADATA_RECEIVED_FIELD, FIELD_RECEIVED},
     {FIELD_NAME_ACKNOWLEDGED, FIELD_ACKNOWLEDGED},
+    {FIELD_NAME_UNCONSUMED, FIELD_UNCONSUMED},
     {FIELD_NAME_NOTE, FIELD_NOTE},
 };
 
@@ -555,6 +532,7 @@ void metadata_parse_field(struct metadata_parser *parser, const char *name, size
     if (parser->bytes > parser->limit_bytes) {
         parser_fail(parser, ERROR_METADATA_TOO_LARGE);
     }
+    struct metadata_session *session = &parser->view.session;
     unsigned bit = parser_field_bit(name, name_length);
     if (bit == FIELD_METHOD) {
         parser->connect = value_length == 7 && memcmp(value, "CONNECT", 7) == 0;
@@ -590,10 +568,13 @@ void metadata_parse_field(struct metadata_parser *parser, const char *name, size
         parse_session(parser, value, value_length);
         break;
     case FIELD_RECEIVED:
-        parse_received(parser, value, value_length);
+        session->resumes = parse_number(parser, value, value_length, &session->received);
         break;
     case FIELD_ACKNOWLEDGED:
-        parse_acknowledged(parser, value, value_length);
+        session->reopens = parse_number(parser, value, value_length, &session->acknowledged);
+        break;
+    case FIELD_UNCONSUMED:
+        (void)parse_number(parser, value, value_length, &session->unconsumed);
         break;
     case FIELD_NOTE:
         parse_note(parser, value, value_length);

@@ -36,8 +36,8 @@ struct metadata_session {
     uint8_t reopens;   /* trunkline-acknowledged came: where the session is not known, a new one may take its place */
     uint32_t received; /* what its sender has received so far, modulo 2^32: bytes, and one for their end */
     uint32_t acknowledged; /* with `reopens`: from where on its sender can send again */
-    uint32_t
-        unconsumed; /* with `reopens`: of what it has received, so many bytes take room of the new stream's window */
+    uint32_t unconsumed;   /* with `reopens`, trunkline-unconsumed: of what it has received, so many bytes take room of
+                              the new stream's window */
     struct metadata_note note;
 };
 

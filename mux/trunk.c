@@ -461,7 +461,8 @@ void trunk_internal_age(struct trunk *trunk)
             continue;
         }
         if (stream->flags & TRUNK_STREAM_AGED) {
-            nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, NGHTTP2_CONNECT_ERROR);
+            uint32_t code = (stream->flags & TRUNK_STREAM_ABORTS) ? stream->received : NGHTTP2_CONNECT_ERROR;
+            nghttp2_submit_rst_stream(trunk->h2, NGHTTP2_FLAG_NONE, stream->id, code);
             trunk_internal_free(stream);
         } else {
             stream->flags |= TRUNK_STREAM_AGED;

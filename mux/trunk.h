@@ -208,6 +208,10 @@ enum error_code trunk_stream_open(struct trunk *trunk, struct trunk_stream *stre
  * peer does not resume. `resumed` follows, or `closed`, or `suspended`. */
 enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata);
 
+/* Opener, of a suspended stream: may one who has never heard of it take it up? Not what the peer has ended, nor when
+ * the peer has bytes unconsumed that are not kept here. trunk_stream_resume tells the peer. */
+bool trunk_stream_reopenable(const struct trunk_stream *stream);
+
 /* Acceptor: leaves a note with the opener, instead of the one before. ERROR_STATE when the stream cannot be resumed, or
  * is on no trunk; ERROR_WOULD_BLOCK when too many notes wait to be sent; ERROR_NO_MEMORY. */
 enum error_code trunk_stream_note(struct trunk_stream *stream, const struct metadata_note *note);

@@ -147,7 +147,7 @@ void trunk_ack_age(struct trunk *trunk)
         if (!(stream->flags & TRUNK_STREAM_AGED)) {
             break;
         }
-        /* It came in order on a trunk that lives: the peer has it, and does not say so. */
+        /* The peer has answered a PING that was sent after it: it has it, and does not say so. */
         trunk_stream_detach(stream);
         trunk->events->closed(trunk->owner, stream, ERROR_NONE, 0);
     }
@@ -223,7 +223,8 @@ static void trunk_stream_release(struct trunk_stream *stream, uint32_t more)
     size_t bytes = trunk_work_retained(stream);
     trunk_work_discard(work, more < bytes ? more : bytes);
     work->retained -= more;
-    work->overhang = 0;
+    work->overhang = work->overhang > more ? work->overhang - more : 0;
+    work->inherited = 0;
     if (work->retained == 0) {
         work->next = (struct chain_cursor){NULL, 0};
         if (stream->input == STREAM_ENDED) {
@@ -255,8 +256,8 @@ static bool trunk_stream_acknowledge(struct trunk_stream *stream, uint32_t offse
         if (over) {
             return true;
         }
-    } else if (less < work->overhang) {
-        work->overhang = less;
+    } else if (less < work->inherited) {
+        work->inherited = less;
     } else {
         news = false;
     }

@@ -36,7 +36,7 @@ void trunk_stream_export(const struct trunk_stream *stream, struct pack *pack)
     pack_u8(pack, stream->wants_room || (work != NULL && list_node_linked(&work->roomy)));
     pack_u32(pack, retained);
     pack_u32(pack, work != NULL ? work->unconsumed : 0);
-    pack_u32(pack, work != NULL ? work->overhang : 0);
+    pack_u32(pack, work != NULL ? work->inherited : 0);
     pack_chain(pack, work != NULL ? &work->queue : &empty);
 }
 
@@ -52,7 +52,7 @@ static bool trunk_stream_possible(const struct trunk_stream *stream)
     return (waits || open) && bytes <= queued &&
            (stream->output != STREAM_ENDED || (bytes == queued && work->retained > 0)) &&
            (!waits || (queued == 0 && work->unconsumed == 0)) && work->retained <= EXPORT_SUSPENDED_BYTES_MAX &&
-           work->unconsumed <= EXPORT_SUSPENDED_BYTES_MAX && work->overhang <= EXPORT_SUSPENDED_BYTES_MAX;
+           work->unconsumed <= EXPORT_SUSPENDED_BYTES_MAX && work->inherited <= EXPORT_SUSPENDED_BYTES_MAX;
 }
 
 enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *unpack, struct slab *work_slab,
@@ -74,7 +74,7 @@ enum error_code trunk_stream_import(struct trunk_stream *stream, struct unpack *
     work->retained = unpack_u32(unpack);
     work->unconsumed = unpack_u32(unpack);
     work->stale = work->unconsumed;
-    work->overhang = unpack_u32(unpack);
+    work->inherited = unpack_u32(unpack);
     bool unpacked = unpack_chain(unpack, &work->queue);
     work->buffers = buffers;
     buffer_budget_change(buffers, 0, trunk_stream_charged(stream));

@@ -51,10 +51,12 @@ struct trunk_work {
     uint32_t retained;             /* sent and not acknowledged; END_STREAM, too, counts as one. 0 if not resumable */
     uint32_t unconsumed;           /* bytes given to `data` and not yet consumed */
     uint32_t stale;                /* of them, those from a trunk that is lost: no window there to be opened */
-    uint32_t overhang;             /* bytes that the peer received from a trunk that is lost, and has not consumed: so
-                                      many less may be under way on this one */
-    struct trunk_held *held;       /* NULL: none */
-    struct trunk_window *window;   /* NULL: none */
+    uint32_t overhang;           /* of `retained`, bytes that the peer received from a trunk that is lost: so many less
+                                    may be under way on this one */
+    uint32_t inherited;          /* as many less, too: what the peer received from a core in whose place this one is,
+                                    and has not consumed */
+    struct trunk_held *held;     /* NULL: none */
+    struct trunk_window *window; /* NULL: none */
 };
 
 #define TRUNK_H2_STREAM_LEAST_BYTES 208U /* of nghttp2's object for a stream; up to 48 more are served from slabs */
@@ -148,6 +150,7 @@ struct trunk {
     uint8_t failed;       /* the owner has been told */
     uint8_t announced;    /* acceptor: the first frame has been made */
     uint8_t busy;         /* inside nghttp2: must not be entered again */
+    uint8_t ping_overdue; /* timeouts since the one outstanding was sent, while other bytes came */
 };
 
 /* trunk.c */
@@ -218,7 +221,7 @@ bool trunk_ack_last(struct trunk_stream *stream);
 void trunk_ack_due(struct timer *timer);
 /* Between two frames of nghttp2: writes one of acknowledgements, if there are any; returns its length. */
 size_t trunk_ack_write(struct trunk *trunk, uint8_t *into, size_t capacity);
-/* Called once per PING interval: streams that wait for their last acknowledgement, but not for ever. */
+/* Called with the answer to each PING: streams that wait for their last acknowledgement, but not for ever. */
 void trunk_ack_age(struct trunk *trunk);
 /* A frame of acknowledgements comes, and its bytes. 0, or as trunk_charge. */
 int trunk_ack_begin(struct trunk *trunk, uint32_t length);

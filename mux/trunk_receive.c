@@ -296,14 +296,14 @@ static void trunk_refuse_request(struct trunk *trunk, int32_t id, enum error_cod
 }
 
 /* Of the window so many bytes are the peer's, until it has consumed them. False when memory is out. */
-static bool trunk_stream_spare(struct trunk_stream *stream, uint32_t bytes)
+static bool trunk_stream_hold_back(struct trunk_stream *stream, uint32_t bytes)
 {
     if (bytes > 0) {
         struct trunk_work *work = trunk_work_get(stream);
         if (work == NULL) {
             return false;
         }
-        work->overhang = bytes;
+        work->inherited = bytes;
     }
     return true;
 }
@@ -349,8 +349,9 @@ static int trunk_on_request(struct trunk *trunk, const nghttp2_frame *frame)
         stream->flags |= TRUNK_STREAM_RESUMING;
         stream->received = metadata->session.acknowledged;
         stream->sent = metadata->session.received;
-        if (!trunk_stream_spare(stream, metadata->session.unconsumed)) {
+        if (!trunk_stream_hold_back(stream, metadata->session.unconsumed)) {
             trunk_break_stream(trunk, id, NGHTTP2_REFUSED_STREAM);
+            stream->flags = 0; /* nothing has begun that could go on */
             trunk_stream_close(trunk, stream, NGHTTP2_REFUSED_STREAM);
             return 0;
         }
@@ -473,7 +474,9 @@ static void trunk_on_ping_answer(struct trunk *trunk)
     trunk->rtt_us = trunk->scheduler->now_us - trunk->ping_sent_us;
     trunk_round_trip_note(trunk, trunk->rtt_us > 0 ? trunk->rtt_us : 1);
     trunk->ping_sent_us = 0;
+    trunk->ping_overdue = 0;
     scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_interval_ms);
+    trunk_ack_age(trunk);
 }
 
 static int trunk_on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *user_data)
@@ -583,6 +586,8 @@ enum error_code trunk_receive(struct trunk *trunk, const uint8_t *bytes, size_t 
 
 /* ------------------------------------------------------------------------------------------------ liveness */
 
+#define PINGS_OVERDUE 4U /* so many timeouts without an answer: a peer that lives and hears nothing has given up */
+
 static void trunk_ping_send(struct trunk *trunk)
 {
     int failure = nghttp2_submit_ping(trunk->h2, NGHTTP2_FLAG_NONE, NULL);
@@ -608,13 +613,18 @@ static void trunk_ping_due(struct timer *timer)
 {
     struct trunk *trunk = container_of(timer, struct trunk, ping);
     trunk_internal_age(trunk);
-    trunk_ack_age(trunk);
     if (trunk->ping_sent_us != 0) {
         if (trunk->received_bytes + trunk->received_own_bytes == trunk->received_bytes_at_ping) {
             trunk_fail(trunk, ERROR_TRUNK_PING_TIMEOUT);
             return;
         }
-        /* Bytes came since: the peer lives, its answer waits behind a backlog. */
+        /* Bytes came since: the peer lives, its answer waits behind a backlog. Or nothing reaches the peer, who will
+         * find out; or it does not answer, and is not to be remembered for ever. */
+        if (trunk->ping_overdue < PINGS_OVERDUE) {
+            trunk->ping_overdue++;
+        } else {
+            trunk_ack_age(trunk);
+        }
         trunk->received_bytes_at_ping = trunk->received_bytes + trunk->received_own_bytes;
         scheduler_arm(trunk->scheduler, &trunk->ping, trunk->settings.ping_timeout_ms);
         return;

@@ -78,8 +78,8 @@ enum error_code trunk_stream_interrupt(struct trunk_stream *stream)
     return ERROR_NONE;
 }
 
-/* The peer has received `received` in all: false when that cannot be. Otherwise what it has is dropped, and what it has
- * not, the end included, is to be sent again. */
+/* The peer has received `received` in all: false when that cannot be. Otherwise what it has not, the end included, is
+ * to be sent again. */
 static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
 {
     struct trunk_work *work = stream->work;
@@ -91,18 +91,16 @@ static bool trunk_stream_rewind(struct trunk_stream *stream, uint32_t received)
     if (more > work->retained + (end_is_next ? 1U : 0U)) {
         return false;
     }
-    uint32_t bytes = (uint32_t)trunk_work_retained(stream);
-    if (more < bytes) {
-        bytes = more;
-    }
-    uint32_t again = (uint32_t)trunk_work_retained(stream) - bytes;
-    trunk_work_discard(work, bytes);
+    uint32_t kept = (uint32_t)trunk_work_retained(stream);
+    uint32_t bytes = more < kept ? more : kept;
     if (stream->trunk != NULL) {
-        stream->trunk->queued_bytes += again; /* sent before, and to be sent once more */
+        stream->trunk->queued_bytes += kept - bytes; /* sent before, and to be sent once more */
     }
+    /* What the peer has it may not have consumed: should it be lost itself, another one needs these bytes. */
     work->next = (struct chain_cursor){NULL, 0};
-    work->retained = 0;
-    work->overhang += bytes;             /* there may be some from an earlier trunk */
+    (void)chain_read(&work->queue, &work->next, NULL, bytes);
+    work->retained = bytes;
+    work->overhang = bytes;
     stream->sent = acknowledged + bytes; /* without the end */
     if (ended) {
         stream_output_move(&stream->output, STREAM_ENDING);
@@ -160,6 +158,11 @@ bool trunk_resume_request(struct trunk *trunk, struct trunk_stream *stream, int3
     return true;
 }
 
+bool trunk_stream_reopenable(const struct trunk_stream *stream)
+{
+    return stream->input == STREAM_OPEN && (stream->work == NULL || stream->work->inherited == 0);
+}
+
 enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *stream, const struct metadata *metadata)
 {
     enum error_code error = trunk_openable(trunk);
@@ -168,8 +171,7 @@ enum error_code trunk_stream_resume(struct trunk *trunk, struct trunk_stream *st
     assert(trunk_stream_suspended(stream) && metadata->session.known);
     request.session.resumes = 1;
     request.session.received = stream->received;
-    /* What the peer has ended nobody can take up again. */
-    request.session.reopens = stream->input == STREAM_OPEN;
+    request.session.reopens = trunk_stream_reopenable(stream);
     request.session.acknowledged = stream->sent - (stream->work != NULL ? stream->work->retained : 0U);
     request.session.unconsumed = (uint32_t)trunk_stream_unconsumed(stream);
     if (error == ERROR_NONE && !trunk->resumes) {

@@ -46,13 +46,13 @@ static int64_t trunk_retained_max(const struct trunk *trunk)
 int64_t trunk_stream_window(const struct trunk_stream *stream)
 {
     const struct trunk_work *work = stream->work;
-    int64_t window = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
-    if (!(stream->flags & TRUNK_STREAM_RESUMABLE)) {
-        return window;
+    int64_t open = nghttp2_session_get_stream_remote_window_size(stream->trunk->h2, stream->id);
+    int64_t kept = trunk_retained_max(stream->trunk);
+    if (work != NULL) {
+        open -= (int64_t)work->overhang + (int64_t)work->inherited;
+        kept -= (int64_t)work->retained;
     }
-    int64_t open = window - (work != NULL ? (int64_t)work->overhang : 0);
-    int64_t kept = trunk_retained_max(stream->trunk) - (work != NULL ? (int64_t)work->retained : 0);
-    return open < kept ? open : kept;
+    return !(stream->flags & TRUNK_STREAM_RESUMABLE) || open < kept ? open : kept;
 }
 
 /* nghttp2 holds back a DATA frame behind a shut window even when it is empty, and the turn with it. */
@@ -78,6 +78,13 @@ static size_t trunk_turn_size(const struct trunk *trunk, const struct trunk_stre
 
 enum turn_result { TURN_GIVEN, TURN_NONE, TURN_NO_SPACE, TURN_FAILED };
 
+/* What a session that moves has left goes as far as the client's window: the next core is not kept waiting for more. */
+static bool trunk_abort_shut(const struct trunk_stream *stream)
+{
+    return (stream->flags & TRUNK_STREAM_ABORTS) && stream->received == TRUNK_CODE_MOVED &&
+           nghttp2_submit_rst_stream(stream->trunk->h2, NGHTTP2_FLAG_NONE, stream->id, stream->received) == 0;
+}
+
 /* Gives the next stream its turn: one DATA item becomes known to nghttp2. */
 static enum turn_result trunk_give_turn(struct trunk *trunk)
 {
@@ -90,6 +97,9 @@ static enum turn_result trunk_give_turn(struct trunk *trunk)
         if (size == 0 && !ends) {
             if (trunk_window_open) {
                 list_remove(node); /* its own window is shut: WINDOW_UPDATE makes it ready again */
+                if (trunk_abort_shut(stream)) {
+                    return TURN_GIVEN; /* there is a frame to be sent */
+                }
             }
             continue;
         }

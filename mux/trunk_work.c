@@ -96,7 +96,7 @@ void trunk_work_settle(struct trunk_stream *stream)
 {
     const struct trunk_work *work = stream->work;
     if (work != NULL && chain_empty(&work->queue) && stream->output != STREAM_ENDING && work->held == NULL &&
-        work->retained == 0 && work->unconsumed == 0 && work->overhang == 0 && !list_node_linked(&work->owed) &&
+        work->retained == 0 && work->unconsumed == 0 && work->inherited == 0 && !list_node_linked(&work->owed) &&
         work->window == NULL && !list_node_linked(&work->roomy) && !trunk_stream_interrupted(stream)) {
         trunk_work_drop(stream);
     }

@@ -1,7 +1,7 @@
 """Edge and core among faults: trunkline-chaos between clients and edge, on the trunk, and behind the core, one kind of
 fault after the other and in mixtures, while trunkline-load checks every byte. No byte may be lost, doubled, reordered or
-altered on a session that no fault has ended, no session that was cut may look like a clean end, and afterwards nothing
-may be left. TRUNKLINE_SEED repeats a run; each round prints its own."""
+altered on a session that no fault has ended, no session may be lost with its trunk, none that was cut may look like a
+clean end, and afterwards nothing may be left. TRUNKLINE_SEED repeats a run; each round prints its own."""
 import os
 import random
 import socket
@@ -62,7 +62,7 @@ class EachFaultTest(SuiteCase):
             hits = rig.hits.get(action, 0)
             self.play(rig, [draw_fault(self.dice, site, kind, stream, 1.0 if site == "trunk" else None)])
             if site == "trunk":
-                rig.renew_trunk(self.seed, [])  # its decisions are known once it has ended
+                rig.renew_trunk(self.seed, [])  # only then are all its decisions known
             if action is None or (site, action) in SELDOM or rig.hits.get(action, 0) > hits:
                 return
 
@@ -194,6 +194,7 @@ class JudgementTest(SuiteCase):
             self.assertTrue(self.complaints(drawn, 10, failed=1, failures={"open.invalid": 1}))
             self.assertEqual(self.complaints(drawn, 10, failed=1, failures={"open.peer-reset": 1}), [])
         self.assertTrue(self.complaints([self.RESET], 2, failed=2, ended_other=1))
+        self.assertTrue(self.complaints([self.TRUNK], failed=1, failures={"open.peer-reset": 1}))
         self.assertTrue(self.complaints([self.RESET], 2, failed=2, messages={"stalled_clients": 1}))
         self.assertTrue(self.complaints([self.FIN], 0, 3, failed=3, failures={"open.peer-closed": 3}))
         self.assertEqual(self.complaints([self.FIN], 0, 3, "all", failed=3, failures={"open.peer-closed": 3}), [])

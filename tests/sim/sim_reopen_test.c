@@ -79,6 +79,10 @@ static bool cores_killed(uint64_t seed, struct sim_report *report)
         bool all = sim_chance(&chance, 3);
         size_t chosen = (size_t)random_below(&chance, settings.cores);
         sim_world_run(&world, random_below(&chance, SIM_SECOND * 3 / 2));
+        if (sim_chance(&chance, 2)) { /* what a core has then came in part over a trunk that is lost */
+            sim_world_break_trunks(&world, SIM_FAULT_RESET);
+            sim_world_run(&world, random_below(&chance, SIM_SECOND));
+        }
         for (size_t core = 0; core < settings.cores; core++) {
             if (all || core == chosen) {
                 sim_world_kill_core(&world, core);

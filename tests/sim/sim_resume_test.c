@@ -153,7 +153,7 @@ static bool memory_out_resumed(uint64_t seed, struct sim_report *report)
 /* ------------------------------------------------------------------------------------------------ tests */
 
 SCENARIO_TEST(sessions_outlive_trunks_cut_at_any_byte, trunks_cut_resumed, 300)
-SCENARIO_TEST(sessions_outlive_silent_trunks_and_the_loss_of_the_next, trunks_lost_again, 60)
+SCENARIO_TEST(sessions_outlive_silent_trunks_and_the_loss_of_the_next, trunks_lost_again, 100)
 SCENARIO_TEST(sessions_outlive_their_trunks_while_their_edge_drains, edge_drains_without_trunks, 40)
 
 static void a_failed_allocation_while_sessions_resume_ends_what_it_must(void **state)

@@ -253,7 +253,7 @@ static struct trunk_stream *core_opening(void *owner, const struct metadata *met
     struct fixture_link *link = owner;
     struct fixture *fixture = link->fixture;
     struct fixture_stream *same = core_session(link, &metadata->session);
-    if (same != NULL || metadata->session.resumes) {
+    if (same != NULL || (metadata->session.resumes && !(fixture->reopens && metadata->session.reopens))) {
         if (same != NULL && !fixture->forgetful && trunk_stream_interrupt(&same->stream) == ERROR_NONE) {
             same->asked_again++;
             same->link = link->number;
@@ -264,6 +264,7 @@ static struct trunk_stream *core_opening(void *owner, const struct metadata *met
     }
     bool declines = fixture->answer == FIXTURE_DECLINE || fixture->decline_link == link->number;
     if (declines || fixture->stream_count == FIXTURE_STREAMS_MAX) {
+        fixture->declined++;
         return NULL;
     }
     struct fixture_stream *stream = &fixture->streams[fixture->stream_count++];
@@ -411,7 +412,7 @@ static enum error_code fixture_dial(void *owner, size_t core, union transport_sl
 {
     struct fixture *fixture = owner;
     fixture->dials++;
-    if (fixture->dial_fails || fixture->link_count == FIXTURE_LINKS_MAX) {
+    if (fixture->dial_fails || fixture->lost_core == core || fixture->link_count == FIXTURE_LINKS_MAX) {
         return ERROR_UNREACHABLE;
     }
     struct wire_end *wire = wire_new(fixture);
@@ -633,6 +634,7 @@ void fixture_prepare(struct fixture *fixture)
     scheduler_init(&fixture->scheduler, 1000000U);
     trunk_work_slab_init(&fixture->core_works);
     fixture->decline_link = SIZE_MAX;
+    fixture->lost_core = SIZE_MAX;
     fixture->listens[0].address = address;
     fixture->cores[0] = (struct edge_core_settings){.address = first, .name = name};
     fixture->cores[1] = (struct edge_core_settings){.address = second, .name = name};

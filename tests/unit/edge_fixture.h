@@ -116,6 +116,9 @@ struct fixture {
     size_t decline_link; /* FIXTURE_ACCEPT: this link declines; SIZE_MAX: none */
     bool resumes;        /* the cores do; the edge: settings.resume_timeout_ms */
     bool forgetful;      /* no core knows a session any more */
+    bool reopens;        /* a core opens a session again that it does not know */
+    unsigned declined;   /* how often one has said that it cannot now */
+    size_t lost_core;    /* cannot be dialled; SIZE_MAX: none */
     struct slab core_works;
     bool over;           /* being disposed of */
     bool hold_data;      /* the core does not consume */

@@ -250,7 +250,7 @@ static void a_stream_is_taken_suspended_and_can_be_passed_on_again(void **state)
         assert_int_equal(again.input, stream.input);
         assert_int_equal(again.output, stream.output);
         assert_int_equal(again.work->retained, stream.work->retained);
-        assert_int_equal(again.work->overhang, 5);
+        assert_int_equal(again.work->inherited, 5);
         assert_int_equal(trunk_stream_queued(&again), trunk_stream_queued(&stream));
         trunk_stream_forget(&stream);
         trunk_stream_forget(&again);

@@ -25,12 +25,14 @@ enum {
     FRAME_HEADERS = 1,
     FRAME_RST_STREAM = 3,
     FRAME_SETTINGS = 4,
+    FRAME_PING = 6,
     FRAME_GOAWAY = 7,
     FRAME_WINDOW_UPDATE = 8,
 };
 
 #define END_STREAM  1U
 #define END_HEADERS 4U
+#define PING_ACK    1U
 
 /* What the peer saw of a stream. */
 struct seen {
@@ -151,6 +153,13 @@ static void acknowledge(uint32_t id, uint32_t offset)
     put(pair, id);
     put(pair + 4, offset);
     frame(TRUNK_FRAME_ACK, 0, 0, pair, sizeof(pair));
+}
+
+/* The answer to the PING that is outstanding. */
+static void answer_ping(void)
+{
+    static const uint8_t opaque[8];
+    frame(FRAME_PING, PING_ACK, 0, opaque, sizeof(opaque));
 }
 
 static void open_window(uint32_t id, uint32_t more)
@@ -586,6 +595,80 @@ static void what_comes_before_the_answer_is_counted(void **state)
     pair_dispose(&hand.pair);
 }
 
+#define ENDED 5U
+
+/* Both ends of some sessions are on the wire, and the peer acknowledges nothing. */
+static void hand_end_all(void)
+{
+    hand_init(true, 0);
+    answer_ping();
+    for (uint32_t i = 0; i < ENDED; i++) {
+        char session[] = SESSION_1;
+        session[0] = (char)('0' + i);
+        struct pair_stream *stream = hand_open(2 * i + 1, session, i);
+        assert_int_equal(trunk_stream_write(&stream->stream, zeros, 1000), ERROR_NONE);
+        assert_int_equal(trunk_stream_end(&stream->stream), ERROR_NONE);
+        frame(FRAME_DATA, END_STREAM, 2 * i + 1, NULL, 0);
+        hand_read();
+    }
+    assert_int_equal(trunk_stream_count(hand.pair.acceptor.trunk), ENDED);
+}
+
+static int hand_closed(void)
+{
+    int closed = 0;
+    for (size_t i = 0; i < ENDED; i++) {
+        closed += pair_accepted(&hand.pair, i)->closed;
+        assert_int_equal(pair_accepted(&hand.pair, i)->error, ERROR_NONE);
+    }
+    return closed;
+}
+
+static void what_is_over_is_forgotten_when_the_peer_has_it_for_certain(void **state)
+{
+    (void)state;
+    hand_end_all();
+    for (unsigned answers = 0; answers < 2; answers++) {
+        hand_wait(TIMEOUT_PING_INTERVAL_MS);
+        assert_int_equal(hand_closed(), 0);
+        answer_ping();
+    }
+    assert_int_equal(hand_closed(), ENDED);
+    assert_int_equal(trunk_stream_count(hand.pair.acceptor.trunk), 0);
+    assert_int_equal(hand.pair.acceptor_works.objects, 0);
+    pair_dispose(&hand.pair);
+}
+
+static void what_is_over_on_a_silent_trunk_goes_on_elsewhere(void **state)
+{
+    (void)state;
+    hand_end_all();
+    scheduler_advance(&hand.pair.scheduler, hand.pair.scheduler.now_us + 1000U * TIMEOUT_PING_INTERVAL_MS);
+    scheduler_advance(&hand.pair.scheduler, hand.pair.scheduler.now_us + 1000U * TIMEOUT_PING_ANSWER_MS);
+    assert_int_equal(hand.pair.acceptor.failure, ERROR_TRUNK_PING_TIMEOUT);
+    assert_int_equal(hand_closed(), 0);
+    hand_connect(true);
+    for (size_t i = 0; i < ENDED; i++) {
+        assert_true(trunk_stream_suspended(&pair_accepted(&hand.pair, i)->stream));
+    }
+    pair_dispose(&hand.pair);
+}
+
+/* It sends other things, so it lives; but it is not to be remembered for ever. */
+static void a_peer_that_answers_no_ping_makes_nothing_last(void **state)
+{
+    (void)state;
+    hand_end_all();
+    hand_wait(TIMEOUT_PING_INTERVAL_MS);
+    for (unsigned timeouts = 0; timeouts < 6; timeouts++) {
+        assert_int_equal(hand_closed(), 0);
+        frame(FRAME_PING, 0, 0, zeros, 8);
+        hand_wait(TIMEOUT_PING_ANSWER_MS);
+    }
+    assert_int_equal(hand_closed(), ENDED);
+    pair_dispose(&hand.pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -598,6 +681,9 @@ int main(void)
         cmocka_unit_test(malformed_fields_are_refused),
         cmocka_unit_test(fields_of_a_peer_that_does_not_resume_mean_nothing),
         cmocka_unit_test(bytes_beyond_the_window_of_both_trunks_are_refused),
+        cmocka_unit_test(what_is_over_is_forgotten_when_the_peer_has_it_for_certain),
+        cmocka_unit_test(what_is_over_on_a_silent_trunk_goes_on_elsewhere),
+        cmocka_unit_test(a_peer_that_answers_no_ping_makes_nothing_last),
         cmocka_unit_test(bytes_behind_an_end_are_refused),
         cmocka_unit_test(an_end_is_acknowledged_once_more),
         cmocka_unit_test(what_comes_before_the_answer_is_counted),

@@ -22,13 +22,14 @@ static struct pair_stream *pair_stream_of(struct trunk_stream *stream)
     return container_of(stream, struct pair_stream, stream);
 }
 
-/* The accepted stream of that session, or NULL. */
+/* The accepted stream of that session that is not over, or NULL. */
 static struct pair_stream *pair_session(struct trunk_pair *pair, const struct metadata_session *session)
 {
     list_for_each(&pair->accepted, node) {
         struct pair_stream *accepted = container_of(node, struct pair_stream, node);
         const struct metadata_session *known = &accepted->metadata->session;
-        if (session->known && known->known && memcmp(known->id, session->id, sizeof(session->id)) == 0) {
+        bool over = !trunk_stream_attached(&accepted->stream) && !trunk_stream_suspended(&accepted->stream);
+        if (!over && session->known && known->known && memcmp(known->id, session->id, sizeof(session->id)) == 0) {
             return accepted;
         }
     }
@@ -39,7 +40,7 @@ static struct trunk_stream *on_opening(void *owner, const struct metadata *metad
 {
     struct trunk_pair *pair = ((struct pair_end *)owner)->pair;
     struct pair_stream *same = pair_session(pair, &metadata->session);
-    if (same != NULL || metadata->session.resumes) {
+    if (same != NULL || (metadata->session.resumes && !(pair->reopen && metadata->session.reopens))) {
         if (same != NULL && trunk_stream_interrupt(&same->stream) == ERROR_NONE) {
             return &same->stream;
         }
@@ -129,8 +130,8 @@ static void on_closed(void *owner, struct trunk_stream *stream, enum error_code 
 
 static void on_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
 {
-    (void)reason;
     pair_stream_of(stream)->suspended++;
+    pair_stream_of(stream)->suspended_for = reason;
     if (((struct pair_end *)owner)->pair->over) {
         trunk_stream_reset(stream, TRUNK_CODE_CANCEL);
     }

@@ -25,6 +25,7 @@ struct pair_stream {
     int writable;
     int closed;
     int suspended;
+    enum error_code suspended_for; /* the last time */
     int resumed;
     int noted;
     uint32_t noted_sum; /* of the last note's bytes */
@@ -69,6 +70,7 @@ struct trunk_pair {
     struct list accepted; /* the acceptor's streams, in the order of arrival */
     bool refuse;          /* `opening` returns NULL */
     bool hold;            /* do not answer in `attached` */
+    bool reopen;          /* a session that is not known is opened again */
     bool over;            /* being disposed of: streams that could outlive it are given up */
     bool consume;         /* new accepted streams consume at once */
     struct random_state random;
