@@ -233,7 +233,7 @@ static enum error_code uplink_dial_now(struct uplink *uplink)
     memset(&uplink->slot, 0, sizeof(uplink->slot));
     enum error_code error = link_init_opener(&uplink->link, relay->scheduler, &relay->scratch, &uplink->slot.transport,
                                              relay->trunk_context, pool->cores[uplink->core].server_name,
-                                             TIMEOUT_TRUNK_HANDSHAKE_MS, &link_events);
+                                             TIMEOUT_TRUNK_DIAL_MS, &link_events);
     if (error != ERROR_NONE) {
         return error;
     }
@@ -262,7 +262,7 @@ static void uplink_dial(struct uplink *uplink)
         return;
     }
     /* The link watches over TLS; this also covers the core's SETTINGS, so it comes a little later. */
-    scheduler_arm(relay->scheduler, &uplink->timer, TIMEOUT_TRUNK_HANDSHAKE_MS + 1000U);
+    scheduler_arm(relay->scheduler, &uplink->timer, TIMEOUT_TRUNK_DIAL_MS + 1000U);
 }
 
 static void uplink_timer_fired(struct timer *timer)

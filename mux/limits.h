@@ -25,7 +25,8 @@
 #define TIMEOUT_TRUNK_OWED_MS          50U        /* or after so long */
 #define TIMEOUT_PING_INTERVAL_MS       10000U
 #define TIMEOUT_PING_ANSWER_MS         10000U
-#define TIMEOUT_TRUNK_HANDSHAKE_MS     10000U /* TCP, TLS and the first SETTINGS */
+#define TIMEOUT_TRUNK_HANDSHAKE_MS     10000U /* TLS and the first SETTINGS, at the acceptor */
+#define TIMEOUT_TRUNK_DIAL_MS          5000U /* TCP and TLS, at the opener: clients may wait for nothing else meanwhile */
 #define TIMEOUT_TRUNK_USER_MS          30000U /* TCP_USER_TIMEOUT */
 
 /* Edge. */

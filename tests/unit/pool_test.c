@@ -186,7 +186,7 @@ static void a_silent_core_is_given_up(void **state)
     (void)state;
     fixture.core_silent = true;
     assert_int_equal(fixture_start(&fixture), ERROR_NONE);
-    fixture_wait(&fixture, TIMEOUT_TRUNK_HANDSHAKE_MS - 100);
+    fixture_wait(&fixture, TIMEOUT_TRUNK_DIAL_MS - 100);
     assert_int_equal(fixture.dials, 1);
     fixture_wait(&fixture, 3000);
     assert_int_equal(fixture.dials, 2);
