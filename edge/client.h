@@ -105,11 +105,12 @@ struct edge_client_extra {
     struct metadata_note *note;   /* of its handler, with the bytes behind it; NULL: none, or an empty one */
     uint64_t suspended_us;        /* when its trunk was lost; 0: it has one */
     bool moved;                   /* its core goes, and wants it elsewhere */
-    bool leaving;                 /* in relay->leaving, and in no other list by `waiting` */
-    uint8_t events;               /* of its transport, which are looked at when its turn to leave comes */
-    uint16_t core;                /* suspended: an index into pool->cores, of the one that has the session */
-    uint16_t listener;            /* index into the settings */
-    uint8_t attempts;             /* CONNECTs sent */
+    bool foreign;      /* the core in whose list it waits had no room for it, so it does not have its session */
+    bool leaving;      /* in relay->leaving, and in no other list by `waiting` */
+    uint8_t events;    /* of its transport, which are looked at when its turn to leave comes */
+    uint16_t core;     /* suspended: an index into pool->cores, of the one that has the session */
+    uint16_t listener; /* index into the settings */
+    uint8_t attempts;  /* CONNECTs sent */
 };
 
 /* Whose handshake goes on next; one for each relay. */
@@ -277,6 +278,9 @@ void edge_client_stream_lost(struct edge_client *client, enum error_code error, 
 
 /* The client waits for another trunk to the uplink's core. */
 void edge_client_suspend(struct edge_client *client, struct uplink *uplink);
+
+/* The same when the core had no room for its session, and so does not have it. */
+void edge_client_suspend_refused(struct edge_client *client, struct uplink *uplink);
 
 /* EXPECT_HANDSHAKE: there may be bytes to read, which are looked at when its turn comes. */
 void edge_client_handshake_later(struct edge_client *client);

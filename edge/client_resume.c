@@ -104,11 +104,19 @@ static void resume_pause_over(struct timer *timer)
     relay_settle_later(relay);
 }
 
-/* Whoever was refused would be asked for again at once, and so would all who wait with it. */
-static void resume_pause(struct relay *relay, size_t core)
+void edge_client_suspend_refused(struct edge_client *client, struct uplink *uplink)
 {
-    relay->pool.cores[core].resumes_after_us = relay->scheduler->now_us + 1000U * (uint64_t)REFUSED_PAUSE_MS;
-    scheduler_arm(relay->scheduler, &relay->resumes.pause, REFUSED_PAUSE_MS + 1U);
+    struct relay *relay = edge_client_relay(client);
+    if (uplink->state == UPLINK_UP) {
+        relay->pool.cores[uplink->core].resumes_after_us =
+            relay->scheduler->now_us + 1000U * (uint64_t)REFUSED_PAUSE_MS;
+        scheduler_arm(relay->scheduler, &relay->resumes.pause, REFUSED_PAUSE_MS + 1U);
+    }
+    if (client->extra != NULL) {
+        client->extra->foreign = true;
+    }
+    relay->resumes.moves = relay->resumes.moves || client->reopens;
+    edge_client_suspend(client, uplink);
 }
 
 /* ------------------------------------------------------------------------------------------------ beginning and end */
@@ -140,6 +148,7 @@ static void resume_enlist(struct edge_client_extra *extra, struct pool_core *cor
         node = node->previous;
     }
     list_insert_after(node, &extra->waiting);
+    core->own_waits = core->own_waits || !extra->foreign;
 }
 
 /* Of one who waits: the deadlines. */
@@ -204,11 +213,11 @@ void edge_client_wait_again(struct edge_client *client)
 void edge_client_stream_suspended(void *owner, struct trunk_stream *stream, enum error_code reason)
 {
     struct edge_client *client = container_of(stream, struct edge_client, stream);
-    const struct uplink *uplink = owner;
-    if (reason == ERROR_REFUSED && uplink->state == UPLINK_UP) {
-        resume_pause(edge_client_relay(client), uplink->core);
+    if (reason == ERROR_REFUSED) {
+        edge_client_suspend_refused(client, owner);
+    } else {
+        edge_client_suspend(client, owner);
     }
-    edge_client_suspend(client, owner);
     if (client->extra != NULL && reason == ERROR_SHUTDOWN) {
         client->extra->moved = true;
         edge_client_relay(client)->resumes.moves = true;
@@ -247,6 +256,7 @@ void edge_client_stream_resumed(void *owner, struct trunk_stream *stream)
     (void)owner;
     client->extra->suspended_us = 0;
     client->extra->moved = false;
+    client->extra->foreign = false;
     edge_client_relay(client)->counters.sessions_resumed++;
     edge_client_defer(client); /* whether reading may go on */
 }
@@ -317,19 +327,28 @@ static bool resume_elsewhere(struct relay *relay, struct list *suspended, unsign
     return true;
 }
 
-/* Those of one core, on trunks to it. As above. */
-static bool resume_there(struct relay *relay, size_t core, unsigned *asked)
+/* Those of one core, on trunks to it; while it pauses, only those whose session may be there. As above. */
+static bool resume_there(struct relay *relay, size_t number, unsigned *asked)
 {
-    struct list *suspended = &relay->pool.cores[core].suspended;
-    struct uplink *uplink;
-    while (!list_empty(suspended) && (uplink = pool_pick_core(&relay->pool, core)) != NULL) {
-        if (!resume_ask(resume_first(suspended), uplink)) {
+    struct pool_core *core = &relay->pool.cores[number];
+    bool pauses = pool_core_pauses(&relay->pool, number);
+    if (pauses && !core->own_waits) {
+        return true; /* thousands may wait, and need not be gone through */
+    }
+    list_for_each(&core->suspended, node) {
+        struct edge_client_extra *extra = container_of(node, struct edge_client_extra, waiting);
+        if (pauses && extra->foreign) {
+            continue;
+        }
+        struct uplink *uplink = pool_pick_core(&relay->pool, number);
+        if (uplink == NULL || !resume_ask(extra, uplink)) {
             return true;
         }
         if (++*asked == RESUMES_PER_BATCH) {
             return false;
         }
     }
+    core->own_waits = false;
     return true;
 }
 

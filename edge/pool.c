@@ -130,13 +130,18 @@ struct uplink *pool_pick(struct pool *pool, const struct uplink *except)
     return best;
 }
 
-static struct uplink *pool_pick_of(struct pool *pool, size_t first_core, size_t last_core)
+bool pool_core_pauses(const struct pool *pool, size_t core)
+{
+    return pool->cores[core].resumes_after_us > pool->relay->scheduler->now_us;
+}
+
+/* `core` SIZE_MAX: any that does not pause. */
+static struct uplink *pool_pick_of(struct pool *pool, size_t core)
 {
     struct uplink *best = NULL;
     for (size_t i = 0; i < pool->place_count; i++) {
         struct uplink *uplink = pool->places[i].current;
-        if (uplink != NULL && uplink->core >= first_core && uplink->core <= last_core &&
-            pool->cores[uplink->core].resumes_after_us <= pool->relay->scheduler->now_us &&
+        if (uplink != NULL && (core == SIZE_MAX ? !pool_core_pauses(pool, uplink->core) : uplink->core == core) &&
             uplink_openable(uplink) == ERROR_NONE && trunk_resumes(uplink->link.trunk) &&
             (best == NULL || uplink_streams(uplink) < uplink_streams(best))) {
             best = uplink;
@@ -147,12 +152,12 @@ static struct uplink *pool_pick_of(struct pool *pool, size_t first_core, size_t 
 
 struct uplink *pool_pick_core(struct pool *pool, size_t core)
 {
-    return pool_pick_of(pool, core, core);
+    return pool_pick_of(pool, core);
 }
 
 struct uplink *pool_pick_resuming(struct pool *pool)
 {
-    return pool_pick_of(pool, 0, pool->core_count - 1);
+    return pool_pick_of(pool, SIZE_MAX);
 }
 
 static void pool_settle_uplink(struct uplink *uplink)

@@ -19,7 +19,8 @@ struct uplink;
 struct pool_core {
     struct list suspended;     /* of struct edge_client_extra: whose session it has, and who wait for a trunk to it; the
                                   longest wait first */
-    uint64_t resumes_after_us; /* it had no room for a session that was to go on there: it is not asked before */
+    uint64_t resumes_after_us; /* it had no room for a session that is not there: it is asked for none before */
+    bool own_waits;            /* some of `suspended` may be there */
     char server_name[256];     /* that the core's certificate must bear */
 };
 
@@ -54,11 +55,13 @@ void pool_dispose(struct pool *pool);
  * other. NULL when there is none at all. */
 struct uplink *pool_pick(struct pool *pool, const struct uplink *except);
 
-/* The same among the trunks to one core, an index into pool->cores, that resume sessions; NULL also while the core is
- * not to be asked. */
+/* The same among the trunks to one core, an index into pool->cores, that resume sessions. */
 struct uplink *pool_pick_core(struct pool *pool, size_t core);
 
-/* The same among the trunks to any core. */
+/* A core that had no room for a session which is not there is not asked for others for a while. */
+bool pool_core_pauses(const struct pool *pool, size_t core);
+
+/* The same among the trunks to all cores that do not pause. */
 struct uplink *pool_pick_resuming(struct pool *pool);
 
 /* Streams on all trunks now. */

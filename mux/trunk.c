@@ -621,11 +621,15 @@ void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
     }
     int32_t id = stream->id;
     struct trunk_work *work = stream->work;
+    uint32_t earlier = stream->sent - work->retained + work->overhang; /* where the bytes of this trunk begin */
     trunk_window_drop(stream);
-    /* The rest goes with this trunk, or is lost with it. */
+    /* The rest goes with this trunk, or is lost with it. What the peer has from an earlier one takes room until it has
+     * consumed it. */
     trunk_work_discard(work, trunk_work_retained(stream));
     work->next = (struct chain_cursor){NULL, 0};
     work->retained = 0;
+    work->inherited += work->overhang;
+    work->overhang = 0;
     list_remove(&work->ready);
     list_remove(&work->owed);
     list_remove(&work->roomy);
@@ -640,5 +644,6 @@ void trunk_stream_abort(struct trunk_stream *stream, enum trunk_code code)
     }
     rest->flags |= TRUNK_STREAM_ABORTS;
     rest->received = (uint32_t)code; /* unused otherwise: nothing of such a stream is received */
+    rest->sent = earlier;            /* likewise: it keeps no count */
     trunk_stream_make_ready(rest);
 }

@@ -131,8 +131,8 @@ struct trunk_events {
 
     /* The trunk is lost and the stream is not: see above. Its owner waits for the peer, or resumes it, or gives it up
      * with trunk_stream_reset. `owner` is the trunk's, which may be about to be freed. `reason`: ERROR_TRUNK_LOST;
-     * ERROR_REFUSED (trunk_stream_resume was not processed, or overtaken); ERROR_SHUTDOWN (the acceptor goes, and moved
-     * the stream).
+     * or the stream is not on it any more; ERROR_REFUSED (trunk_stream_resume was refused for now); ERROR_SHUTDOWN (the
+     * acceptor goes, and moved the stream).
      */
     void (*suspended)(void *owner, struct trunk_stream *stream, enum error_code reason);
 

@@ -258,6 +258,8 @@ static bool trunk_stream_acknowledge(struct trunk_stream *stream, uint32_t offse
         }
     } else if (less < work->inherited) {
         work->inherited = less;
+    } else if ((stream->flags & TRUNK_STREAM_ABORTS) && work->inherited > 0 && more <= INT32_MAX) {
+        work->inherited = 0; /* and some of what came on this trunk */
     } else {
         news = false;
     }
@@ -286,7 +288,7 @@ int trunk_ack_take(struct trunk *trunk, const uint8_t *bytes, size_t length)
         int32_t id = (int32_t)(read_big_endian(trunk->ack_part) & INT32_MAX);
         uint64_t walked = 0;
         struct trunk_stream *stream = trunk->resumes ? trunk_stream_of_ack(trunk, id, &walked) : NULL;
-        if (stream != NULL && (stream->flags & TRUNK_STREAM_RESUMABLE) &&
+        if (stream != NULL && (stream->flags & (TRUNK_STREAM_RESUMABLE | TRUNK_STREAM_ABORTS)) &&
             trunk_stream_acknowledge(stream, read_big_endian(trunk->ack_part + 4))) {
             trunk_budget_earn(&trunk->budget, TRUNK_COST_FRAME);
         } else if (trunk_charge(trunk, TRUNK_COST_FRAME + walked / TRUNK_COST_WALK_STREAMS) != 0) {

@@ -124,7 +124,8 @@ static void trunk_stream_close(struct trunk *trunk, struct trunk_stream *stream,
         error = ERROR_REFUSED;
         detail = 0;
     } else if (trunk_stream_goes_on(trunk, stream, code) && trunk_stream_suspend(stream)) {
-        trunk->events->suspended(trunk->owner, stream, ERROR_REFUSED);
+        trunk->events->suspended(trunk->owner, stream,
+                                 code == NGHTTP2_REFUSED_STREAM ? ERROR_REFUSED : ERROR_TRUNK_LOST);
         return;
     } else if (code == TRUNK_CODE_MOVED && trunk->settings.role == TRUNK_OPENER &&
                stream->output != STREAM_EXPECT_OPEN && trunk_stream_suspend(stream)) {

@@ -146,6 +146,66 @@ static void a_core_without_room_is_asked_at_a_measured_pace(void **state)
     assert_int_equal(fixture.stream_count, CLIENTS + moving);
 }
 
+/* Nor is one that was never answered asked for again and again. */
+static void a_core_without_room_is_asked_so_for_unanswered_requests(void **state)
+{
+    (void)state;
+    fixture.settings.core_count = 1;
+    fixture.answer = FIXTURE_HOLD;
+    assert_int_equal(fixture_start(&fixture), ERROR_NONE);
+    fixture_connect_one(&fixture);
+    assert_int_equal(fixture.stream_count, 1);
+    fixture_stream(&fixture, 0)->session.known = 0; /* it is another process */
+    fixture.answer = FIXTURE_DECLINE;
+    trunk_stream_reset(&fixture_stream(&fixture, 0)->stream, TRUNK_CODE_INTERNAL_ERROR);
+    fixture_link_cut(&fixture.links[fixture_stream(&fixture, 0)->link]);
+    fixture_pump(&fixture);
+    fixture_wait(&fixture, 1000 + 2 * TIMEOUT_RECONNECT_MIN_MS);
+    assert_in_range(fixture.declined, 5, 15);
+}
+
+/* Its core sends it away and the other one has no room: the first is asked as soon as it is back. */
+static void a_session_that_is_moved_is_offered_to_each_core(void **state)
+{
+    (void)state;
+    start_one();
+    struct fixture_stream *stream = fixture_stream(&fixture, 0);
+    fixture.lost_core = fixture.links[stream->link].core;
+    assert_int_equal(trunk_goaway(fixture.links[stream->link].link.trunk, TRUNK_CODE_NO_ERROR), ERROR_NONE);
+    trunk_stream_abort(&stream->stream, TRUNK_CODE_MOVED);
+    fixture.answer = FIXTURE_DECLINE;
+    fixture_pump(&fixture);
+    assert_int_equal(fixture.declined, 1);
+    fixture_wait(&fixture, LOOK_MS);
+    assert_in_range(fixture.declined, 3, 4);
+    fixture.answer = FIXTURE_ACCEPT;
+    for (size_t i = 0; i < fixture.link_count; i++) {
+        fixture.decline_link = fixture.links[i].core != fixture.lost_core ? i : fixture.decline_link;
+    }
+    size_t first = fixture.lost_core;
+    fixture.lost_core = SIZE_MAX;
+    fixture_wait(&fixture, REOPEN_MS / 2);
+    assert_int_equal(fixture.stream_count, 2);
+    assert_int_equal(fixture.links[fixture_stream(&fixture, 1)->link].core, first);
+}
+
+/* While a core is not asked for sessions that it does not have, it is asked for its own. */
+static void a_core_that_pauses_goes_on_with_its_own_sessions(void **state)
+{
+    (void)state;
+    fixture.settings.core_count = 1;
+    struct fixture_client *client = start_one();
+    struct fixture_stream *stream = fixture_stream(&fixture, 0);
+    fixture_link_cut(&fixture.links[stream->link]);
+    fixture_pump(&fixture);
+    fixture.relay.pool.cores[0].resumes_after_us = UINT64_MAX;
+    fixture_wait(&fixture, 2 * TIMEOUT_RECONNECT_MIN_MS);
+    assert_int_equal(stream->resumed, 1);
+    fixture_client_send(client, "on", 2);
+    fixture_pump(&fixture);
+    assert_int_equal(stream->received.length, 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -155,6 +215,9 @@ int main(void)
         TEST(a_client_that_half_closes_as_its_core_is_lost_is_moved_as_any),
         TEST(a_session_that_its_core_has_ended_waits_for_it),
         TEST(a_core_without_room_is_asked_at_a_measured_pace),
+        TEST(a_core_without_room_is_asked_so_for_unanswered_requests),
+        TEST(a_session_that_is_moved_is_offered_to_each_core),
+        TEST(a_core_that_pauses_goes_on_with_its_own_sessions),
     };
     return cmocka_run_group_tests(tests, fixture_group_setup, fixture_group_teardown);
 }

@@ -180,6 +180,38 @@ static void what_is_moved_is_suspended_where_its_window_ends(void **state)
     }
 }
 
+/* Nothing is lost in front of an end that is not clean, whenever the peer consumes what it had. */
+static void what_is_aborted_after_a_loss_arrives_as_well(void **state)
+{
+    (void)state;
+    for (int when = 0; when < 2; when++) {
+        struct fixture fixture;
+        fixture_init(&fixture);
+        assert_int_equal(pair_send_all(&fixture.pair, &fixture.opened, bytes, 1000), ERROR_NONE);
+        pair_lose(&fixture.pair);
+        if (when == 0) {
+            trunk_stream_consume(&fixture.accepted->stream, 1000);
+        }
+        assert_int_equal(trunk_stream_write(&fixture.opened.stream, bytes + 1000, 500), ERROR_NONE);
+        assert_int_equal(ask_again(&fixture), ERROR_NONE);
+        trunk_stream_abort(&fixture.opened.stream, TRUNK_CODE_CONNECT_ERROR);
+        if (when == 1) {
+            assert_int_equal(pair_pump(&fixture.pair), ERROR_NONE);
+            expect_received(fixture.accepted, 0, 1000);
+            trunk_stream_consume(&fixture.accepted->stream, 300);
+            assert_int_equal(pair_wait(&fixture.pair, TIMEOUT_TRUNK_OWED_MS), ERROR_NONE);
+            expect_received(fixture.accepted, 0, 1300);
+            trunk_stream_consume(&fixture.accepted->stream, 1000);
+        }
+        assert_int_equal(pair_wait(&fixture.pair, TIMEOUT_TRUNK_OWED_MS), ERROR_NONE);
+        expect_received(fixture.accepted, 0, 1500);
+        assert_int_equal(fixture.accepted->closed, 1);
+        assert_int_equal(fixture.accepted->error, ERROR_PEER_RESET);
+        assert_int_equal(trunk_stream_count(fixture.pair.opener.trunk), 0);
+        fixture_dispose(&fixture);
+    }
+}
+
 /* Every allocation of an opening in another's place fails in turn: the session begins, or it is refused. */
 static void memory_may_run_out_while_a_session_is_opened_again(void **state)
 {
@@ -213,6 +245,7 @@ int main(void)
         cmocka_unit_test(what_the_opener_has_takes_room_of_the_new_window),
         cmocka_unit_test(what_the_acceptor_has_ended_is_not_taken_up_by_another),
         cmocka_unit_test(what_is_moved_is_suspended_where_its_window_ends),
+        cmocka_unit_test(what_is_aborted_after_a_loss_arrives_as_well),
         cmocka_unit_test(memory_may_run_out_while_a_session_is_opened_again),
     };
     pair_fill(bytes, sizeof(bytes), 5);
