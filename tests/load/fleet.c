@@ -41,6 +41,7 @@ struct fleet {
     uint32_t phase;
     uint64_t phase_start_us;
     uint64_t ticks;
+    bool announced; /* the wait file is written */
     bool interrupted;
     bool failed; /* the run could not start, or a worker has died; `fault` says why */
     char fault[BOARD_FAULT_BYTES];
@@ -117,6 +118,7 @@ static void show_progress(struct fleet *fleet, bool final)
 static void announce_ready(struct fleet *fleet)
 {
     const char *path = fleet->options->wait_file;
+    fleet->announced = true;
     if (path == NULL) {
         return;
     }
@@ -139,9 +141,6 @@ static void enter(struct fleet *fleet, uint32_t phase)
     }
     atomic_store(&fleet->board->phase_start_us, fleet->phase_start_us);
     atomic_store(&fleet->board->phase, phase);
-    if (phase == RUN_HOLD) {
-        announce_ready(fleet);
-    }
 }
 
 static bool hold_is_over(const struct fleet *fleet)
@@ -244,6 +243,9 @@ static void on_tick(struct timer *timer)
     check_prepared(fleet);
     if (fleet->interrupted && fleet->phase < RUN_CLOSING) {
         enter(fleet, RUN_CLOSING);
+    }
+    if (fleet->phase == RUN_HOLD && !fleet->announced && all_finished(fleet)) {
+        announce_ready(fleet); /* every worker has noticed, and needs no more time for it */
     }
     uint32_t phase = next_phase(fleet);
     if (phase != fleet->phase) {
