@@ -286,7 +286,8 @@ class LimitsTest(LoadCase):
         stopped_us = (time.monotonic() - stopped) * 1e6
         os.kill(int(clients), signal.SIGCONT)
         pathlib.Path(f"{ready}.go").touch()
-        self.assertEqual(load.wait(20), PASSED, load.output_text())
+        # A machine that is busy otherwise may make it late, but not by as much as the clients' process was stopped.
+        self.assertIn(load.wait(20), (PASSED, BOTTLENECK), load.output_text())
         probe = json.loads((self.directory / "figures.json").read_text())["probe"]
         self.assertGreaterEqual(probe["served"], 90)
         self.assertLess(probe["schedule_lag"]["max"], stopped_us / 2)
