@@ -436,8 +436,8 @@ void edge_client_stream_closed(void *owner, struct trunk_stream *stream, enum er
     relay_settle_later(edge_client_relay(client));
     if (client->state == EDGE_CLIENT_EXPECT_ANSWER) {
         if (error == ERROR_REFUSED && detail == 0 && client->extra->suspended_us != 0) {
-            edge_client_suspend_refused(client,
-                                        owner); /* an earlier request may have been processed: by this core only */
+            /* An earlier request may have been processed: by this core only. */
+            edge_client_suspend_refused(client, owner);
         } else if (error == ERROR_REFUSED && detail == 0) {
             edge_client_retry(client, owner);
         } else {

@@ -94,8 +94,7 @@ static void resume_move_due(struct timer *timer)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------ a core without room
- */
+/* ------------------------------------------------------------------------------------------------ no room */
 
 static void resume_pause_over(struct timer *timer)
 {

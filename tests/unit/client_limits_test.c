@@ -27,13 +27,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    fixture_dispose(&fixture);
-    assert_int_equal(fixture.relay.client_count, 0);
-    assert_int_equal(fixture.relay.handshake_count, 0);
-    assert_int_equal(fixture.relay.client_slab.objects, 0);
-    assert_int_equal(fixture.scheduler.timers.armed, 0);
-    assert_true(list_empty(&fixture.scheduler.tasks));
-    assert_true(list_empty(&fixture.scheduler.background));
+    fixture_end(&fixture);
     assert_int_equal(admission_entries(fixture.admission), 0);
     admission_free(&fixture.admission);
     return 0;

@@ -28,13 +28,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    fixture_dispose(&fixture);
-    assert_int_equal(fixture.relay.client_count, 0);
-    assert_int_equal(fixture.relay.client_slab.objects, 0);
-    assert_int_equal(fixture.relay.work_slab.objects, 0);
-    assert_int_equal(fixture.relay.pool.links, 0);
-    assert_int_equal(fixture.scheduler.timers.armed, 0);
-    assert_true(list_empty(&fixture.scheduler.tasks));
+    fixture_end(&fixture);
     return 0;
 }
 

@@ -1,8 +1,12 @@
 /* The relay in memory; see the header. Everything belongs to the fixture, but the PKI, which is the program's. */
 #include "tests/unit/edge_fixture.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "mux/limits.h"
 #include "mux/memory.h"
@@ -723,6 +727,19 @@ void fixture_dispose(struct fixture *fixture)
         free(fixture->wires[i][1].incoming.bytes);
         free(fixture->wires[i]);
     }
+}
+
+void fixture_end(struct fixture *fixture)
+{
+    fixture_dispose(fixture);
+    assert_int_equal(fixture->relay.client_count, 0);
+    assert_int_equal(fixture->relay.handshake_count, 0);
+    assert_int_equal(fixture->relay.client_slab.objects, 0);
+    assert_int_equal(fixture->relay.work_slab.objects, 0);
+    assert_int_equal(fixture->relay.pool.links, 0);
+    assert_int_equal(fixture->scheduler.timers.armed, 0);
+    assert_true(list_empty(&fixture->scheduler.tasks));
+    assert_true(list_empty(&fixture->scheduler.background));
 }
 
 size_t fixture_trunks_up(struct fixture *fixture)

@@ -144,6 +144,9 @@ void fixture_prepare(struct fixture *fixture);
 enum error_code fixture_start(struct fixture *fixture);
 void fixture_dispose(struct fixture *fixture);
 
+/* The same, and makes sure that nothing is left of what the relay had. */
+void fixture_end(struct fixture *fixture);
+
 /* Carries everything that can be carried, without a change of the time. */
 void fixture_pump(struct fixture *fixture);
 

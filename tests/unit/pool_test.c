@@ -23,9 +23,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    fixture_dispose(&fixture);
-    assert_int_equal(fixture.scheduler.timers.armed, 0);
-    assert_true(list_empty(&fixture.scheduler.tasks));
+    fixture_end(&fixture);
     return 0;
 }
 
